@@ -1,0 +1,51 @@
+"""All errors of the node, divided by who can mend them.
+
+Catch broadly in one place only: each stage's loop. Everywhere else an error goes up.
+"""
+
+
+class NodeError(Exception):
+    """Something that a person must hear of.
+
+    Parameters
+    ----------
+    reason
+        What is wrong, in one sentence that names the object and the figure, and no patient.
+    remedy
+        What the person whose turn it is can do; empty where the class says it all.
+    """
+
+    remedy_by_default = ""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy or self.remedy_by_default
+
+    def __reduce__(self) -> tuple[type["NodeError"], tuple[str, str]]:
+        # Exceptions cross process borders pickled; the default would lose the remedy.
+        return type(self), (self.reason, self.remedy)
+
+
+class InputError(NodeError):
+    """What was received cannot be contoured: the sender's turn."""
+
+    remedy_by_default = "Send a complete, regular series of one modality and one orientation."
+
+
+class SetupError(NodeError):
+    """The configuration, a model package or the installation is wrong: our operator's turn."""
+
+    remedy_by_default = "Run `delineate check` and mend what it names."
+
+
+class PeerError(NodeError):
+    """A destination did not take an object: its turn, and we try again."""
+
+    remedy_by_default = "Nothing: the node tries again by itself. `delineate check` tests every destination."
+
+
+class ResourceError(NodeError):
+    """This machine lacks memory, disk or a device just now: we try again later."""
+
+    remedy_by_default = "Free memory or disk on this machine; the node goes on by itself."

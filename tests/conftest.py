@@ -1,0 +1,22 @@
+"""Fixtures shared by all tests."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture
+def needs_program() -> Callable[..., None]:
+    """Skip, saying so, where one of the named programs of other projects is not installed; fail in CI."""
+    import os
+
+    def check(*programs: str) -> None:
+        missing = [program for program in programs if shutil.which(program) is None]
+        if missing:
+            message = f"not installed: {', '.join(missing)} (Debian: dcmtk dicom3tools orthanc plastimatch)"
+            if os.environ.get("CI") == "true":
+                pytest.fail(message)
+            pytest.skip(message)
+
+    return check
