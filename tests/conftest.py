@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 import shutil
 from collections.abc import Callable
 
@@ -9,7 +10,6 @@ import pytest
 @pytest.fixture
 def needs_program() -> Callable[..., None]:
     """Skip, saying so, where one of the named programs of other projects is not installed; fail in CI."""
-    import os
 
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]

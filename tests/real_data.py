@@ -4,6 +4,7 @@
 into ``DELINEATE_TEST_CACHE`` (default: ``.cache/test-data`` in the checkout).
 """
 
+import contextlib
 import os
 import tarfile
 from pathlib import Path
@@ -35,8 +36,6 @@ def unpacked(archive: str) -> Path:
         partial = cache / f".{archive}.{os.getpid()}"
         with tarfile.open(packed) as tar:
             tar.extractall(partial, filter="data")
-        try:
+        with contextlib.suppress(OSError):  # another test process was first
             partial.rename(folder)
-        except OSError:  # another test process was first
-            pass
     return folder

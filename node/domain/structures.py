@@ -38,7 +38,7 @@ class StructureDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contour:
-    """One closed polygon on one plane of the source grid, patient LPS mm, shape (n, 3), n >= 3, not closed explicitly."""
+    """One closed polygon on one plane of the source grid, patient LPS mm, shape (n, 3), n >= 3, first not repeated."""
 
     slice_index: int
     points_lps_mm: NDArray[np.float64]
