@@ -1,0 +1,396 @@
+"""What the node knows and a person may read: series, manifests, jobs, outputs, deliveries, events.
+
+Our own tables, in the database that also holds the engine's queue, so that a fact and the work that follows from it
+are committed together. Times are seconds since the epoch. Holds no patient name or identifier.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState
+from node.domain.series import AssociationFact
+
+_tables = sa.MetaData()
+
+_association = sa.Table(
+    "association",
+    _tables,
+    sa.Column("association_id", sa.Text, primary_key=True),
+    sa.Column("series_uid", sa.Text, primary_key=True),
+    sa.Column("calling_ae_title", sa.Text, nullable=False),
+    sa.Column("ending", sa.Text, nullable=False),
+    sa.Column("opened_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Index("association_of_series", "series_uid"),
+)
+
+_series = sa.Table(
+    "series",
+    _tables,
+    sa.Column("series_uid", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("left_out", sa.JSON, nullable=False),
+    sa.Column("modality", sa.Text, nullable=False, default=""),
+    sa.Column("calling_ae_titles", sa.JSON, nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    # Of the folder when this was judged: tells at start whether to look again.
+    sa.Column("stamp", sa.Text, nullable=False),
+    sa.Column("route", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+    sa.Column("first_instance_at", sa.Float),
+    sa.Column("last_instance_at", sa.Float),
+    sa.Column("complete_at", sa.Float),
+    sa.Column("look_again_at", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+_manifest = sa.Table(
+    "manifest",
+    _tables,
+    sa.Column("series_uid", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+_job = sa.Table(
+    "job",
+    _tables,
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("series_uid", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("outputs", sa.JSON, nullable=False),
+    sa.Column("destinations", sa.JSON, nullable=False),
+    sa.Column("run_number", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("progress", sa.Text, nullable=False, default=""),
+    # What the pipeline reports: structures with volumes, omissions, provider, versions.
+    sa.Column("report", sa.JSON, nullable=False),
+    # Stage -> seconds.
+    sa.Column("timings", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+_output = sa.Table(
+    "output",
+    _tables,
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("sop_instance_uid", sa.Text, nullable=False),
+    # Relative to the data folder.
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+)
+
+_delivery = sa.Table(
+    "delivery",
+    _tables,
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    # SOP Instance UID, status and comment of each object's last answer.
+    sa.Column("receipts", sa.JSON, nullable=False),
+    sa.Column("next_attempt_at", sa.Float),
+    sa.Column("took_s", sa.Float),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+_event = sa.Table(
+    "event",
+    _tables,
+    sa.Column("event", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.UniqueConstraint("kind", "subject", "text", name="event_once"),
+)
+
+# Enqueues work within the caller's transaction: (connection, queue, arguments).
+Enqueue = Callable[[sa.Connection], None]
+Row = dict[str, Any]
+
+
+class Ledger:
+    """The tables behind plain methods; every method is one transaction.
+
+    Parameters
+    ----------
+    database
+        The open database; tables are made where they are missing.
+    now
+        The clock, seconds since the epoch.
+    """
+
+    def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._now = now
+        with database.begin() as connection:
+            # Takes the write lock first: several processes start at the same time.
+            connection.execute(sa.text("BEGIN IMMEDIATE"))
+            _tables.create_all(connection, checkfirst=True)
+
+    # Associations ----------------------------------------------------------------------------------------------------
+
+    def association_contributes(self, association_id: str, calling_ae_title: str, series_uid: str, at: float) -> None:
+        """Note that an open association sends to a series."""
+        with self._database.begin() as connection:
+            connection.execute(
+                insert(_association)
+                .values(
+                    association_id=association_id,
+                    series_uid=series_uid,
+                    calling_ae_title=calling_ae_title,
+                    ending="open",
+                    opened_at=at,
+                )
+                .on_conflict_do_nothing()
+            )
+
+    def association_ended(self, association_id: str, ending: str, at: float) -> None:
+        """Note how an association ended: ``released`` or ``aborted``."""
+        with self._database.begin() as connection:
+            connection.execute(
+                sa.update(_association)
+                .where(_association.c.association_id == association_id, _association.c.ending == "open")
+                .values(ending=ending, ended_at=at)
+            )
+
+    def associations_lost(self) -> int:
+        """Mark every open association as lost; called when a receiver starts. Gives their number."""
+        with self._database.begin() as connection:
+            return connection.execute(
+                sa.update(_association)
+                .where(_association.c.ending == "open")
+                .values(ending="lost", ended_at=self._now())
+            ).rowcount
+
+    def associations_of(self, series_uid: str) -> tuple[AssociationFact, ...]:
+        """Give every association that sent to a series."""
+        query = sa.select(_association).where(_association.c.series_uid == series_uid)
+        return tuple(
+            AssociationFact(**{name: row[name] for name in AssociationFact.__slots__}) for row in self._rows(query)
+        )
+
+    # Series ----------------------------------------------------------------------------------------------------------
+
+    def series(self, series_uid: str) -> Row | None:
+        """Give one series' row, or None."""
+        rows = self._rows(sa.select(_series).where(_series.c.series_uid == series_uid))
+        return rows[0] if rows else None
+
+    def all_series(self) -> list[Row]:
+        """Give every series, the latest first."""
+        return self._rows(sa.select(_series).order_by(_series.c.updated_at.desc()))
+
+    def note_series(self, series_uid: str, facts: Mapping[str, Any]) -> None:
+        """Write what is known of a series now (columns of its table)."""
+        with self._database.begin() as connection:
+            self._note_series(connection, series_uid, facts)
+
+    def _note_series(self, connection: sa.Connection, series_uid: str, facts: Mapping[str, Any]) -> None:
+        values = {"updated_at": self._now(), **facts}
+        connection.execute(
+            insert(_series)
+            .values(series_uid=series_uid, **{"reason": "", "evidence": [], "left_out": [], **values})
+            .on_conflict_do_update(index_elements=["series_uid"], set_=values)
+        )
+
+    def accept_series(
+        self,
+        series_uid: str,
+        facts: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+        jobs: Sequence[Mapping[str, Any]],
+        enqueue: Enqueue,
+    ) -> None:
+        """Write a complete series, its manifest and its jobs, and enqueue them, in one transaction.
+
+        Jobs and manifests that are there already stay as they are: an identical re-send makes none.
+        """
+        with self._database.begin() as connection:
+            self._note_series(connection, series_uid, facts)
+            connection.execute(
+                insert(_manifest)
+                .values(
+                    series_uid=series_uid,
+                    fingerprint=facts["fingerprint"],
+                    body=manifest,
+                    evidence=facts["evidence"],
+                    created_at=self._now(),
+                )
+                .on_conflict_do_nothing()
+            )
+            for job in jobs:
+                connection.execute(insert(_job).values(**self._new_job(job)).on_conflict_do_nothing())
+            enqueue(connection)
+
+    def _new_job(self, job: Mapping[str, Any]) -> Row:
+        now = self._now()
+        return {
+            "state": JobState.QUEUED,
+            "attempt": 1,
+            "reason": "",
+            "report": {},
+            "timings": {},
+            "created_at": now,
+            "updated_at": now,
+            **job,
+        }
+
+    def manifest(self, series_uid: str, fingerprint: str) -> Row:
+        """Give the body of a manifest."""
+        query = sa.select(_manifest.c.body).where(
+            _manifest.c.series_uid == series_uid, _manifest.c.fingerprint == fingerprint
+        )
+        body: Row = self._rows(query)[0]["body"]
+        return body
+
+    # Jobs ------------------------------------------------------------------------------------------------------------
+
+    def job(self, job: str) -> Row | None:
+        """Give one job's row, or None."""
+        rows = self._rows(sa.select(_job).where(_job.c.job == job))
+        return rows[0] if rows else None
+
+    def all_jobs(self) -> list[Row]:
+        """Give every job, the latest first."""
+        return self._rows(sa.select(_job).order_by(_job.c.created_at.desc()))
+
+    def unfinished_jobs(self) -> list[Row]:
+        """Give every job that has work left."""
+        unfinished = [state for state, following in JOB_TRANSITIONS.items() if following]
+        return self._rows(sa.select(_job).where(_job.c.state.in_(unfinished)))
+
+    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
+        """Change a job's state along the table of transitions, with further columns."""
+        with self._database.begin() as connection:
+            self._move_job(connection, job, state, facts)
+
+    def note_progress(self, job: str, progress: str) -> None:
+        """Write what a worker is doing just now."""
+        with self._database.begin() as connection:
+            connection.execute(sa.update(_job).where(_job.c.job == job).values(progress=progress))
+
+    def postpone_job(self, job: str, facts: Mapping[str, Any], enqueue: Enqueue) -> None:
+        """Let a job wait, and enqueue its next attempt, in one transaction."""
+        with self._database.begin() as connection:
+            self._move_job(connection, job, JobState.WAITING, facts)
+            enqueue(connection)
+
+    def finish_job(
+        self,
+        job: str,
+        facts: Mapping[str, Any],
+        outputs: Sequence[Mapping[str, Any]],
+        destinations: Sequence[str],
+        enqueue: Enqueue,
+    ) -> None:
+        """Write a job's outputs and its deliveries, and enqueue these, in one transaction."""
+        now = self._now()
+        with self._database.begin() as connection:
+            self._move_job(connection, job, JobState.CONTOURED, facts)
+            for output in outputs:
+                connection.execute(insert(_output).values(job=job, **output).on_conflict_do_nothing())
+            for destination in destinations:
+                connection.execute(
+                    insert(_delivery)
+                    .values(
+                        job=job,
+                        destination=destination,
+                        state=DeliveryState.QUEUED,
+                        attempt=1,
+                        receipts=[],
+                        created_at=now,
+                        updated_at=now,
+                    )
+                    .on_conflict_do_nothing()
+                )
+            enqueue(connection)
+
+    def _move_job(self, connection: sa.Connection, job: str, state: JobState, facts: Mapping[str, Any]) -> None:
+        allowed = [before for before, following in JOB_TRANSITIONS.items() if state in following]
+        moved = connection.execute(
+            sa.update(_job)
+            .where(_job.c.job == job, _job.c.state.in_(allowed))
+            .values(state=state, **{"progress": "", "updated_at": self._now(), **facts})
+        ).rowcount
+        if not moved:
+            raise ValueError(f"job {job} cannot become {state}")
+
+    def outputs(self, job: str) -> list[Row]:
+        """Give the objects that a job made."""
+        return self._rows(sa.select(_output).where(_output.c.job == job).order_by(_output.c.kind.desc()))
+
+    # Deliveries ------------------------------------------------------------------------------------------------------
+
+    def delivery(self, job: str, destination: str) -> Row | None:
+        """Give one delivery's row, or None."""
+        rows = self._rows(
+            sa.select(_delivery).where(_delivery.c.job == job, _delivery.c.destination == destination)
+        )
+        return rows[0] if rows else None
+
+    def all_deliveries(self) -> list[Row]:
+        """Give every delivery, the latest first."""
+        return self._rows(sa.select(_delivery).order_by(_delivery.c.created_at.desc()))
+
+    def unfinished_deliveries(self) -> list[Row]:
+        """Give every delivery that has tries left."""
+        unfinished = [state for state, following in DELIVERY_TRANSITIONS.items() if following]
+        return self._rows(sa.select(_delivery).where(_delivery.c.state.in_(unfinished)))
+
+    def move_delivery(
+        self, job: str, destination: str, state: DeliveryState, facts: Mapping[str, Any], enqueue: Enqueue | None
+    ) -> None:
+        """Change a delivery's state along the table of transitions, and enqueue its next try in the same transaction."""
+        allowed = [before for before, following in DELIVERY_TRANSITIONS.items() if state in following]
+        with self._database.begin() as connection:
+            moved = connection.execute(
+                sa.update(_delivery)
+                .where(
+                    _delivery.c.job == job, _delivery.c.destination == destination, _delivery.c.state.in_(allowed)
+                )
+                .values(state=state, updated_at=self._now(), **facts)
+            ).rowcount
+            if not moved:
+                raise ValueError(f"delivery of {job} to {destination} cannot become {state}")
+            if enqueue is not None:
+                enqueue(connection)
+
+    # Events ----------------------------------------------------------------------------------------------------------
+
+    def note_event(self, kind: str, subject: str, text: str) -> None:
+        """Keep something that a person should find in ``status``; the same again is kept once, with the later time."""
+        values = {"at": self._now(), "kind": kind, "subject": subject, "text": text}
+        with self._database.begin() as connection:
+            connection.execute(
+                insert(_event)
+                .values(**values)
+                .on_conflict_do_update(index_elements=["kind", "subject", "text"], set_={"at": values["at"]})
+            )
+
+    def events(self, limit: int = 100) -> list[Row]:
+        """Give the latest events, the latest first."""
+        return self._rows(sa.select(_event).order_by(_event.c.at.desc()).limit(limit))
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _rows(self, query: sa.Select[Any]) -> list[Row]:
+        with self._database.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,201 @@
+"""The configuration: TOML in, frozen and validated values out.
+
+Read once at start. Every key is documented in ``conf/node.toml``; a test keeps both equal.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from node.domain.errors import SetupError
+from node.domain.routing import ROUTING_KEYWORDS, OutputKind, Route
+from node.domain.series import CompletionPolicy
+
+
+def _as_patterns(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+# PS3.5 6.2: AE is at most 16 characters of the default repertoire without backslash; not only spaces.
+AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_patterns), Field(min_length=1)]
+Conditions = dict[str, Patterns]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class NodeSection(_Section):
+    """``[node]``."""
+
+    ae_title: AETitle = "DELINEATE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    data_dir: Path = Path("var")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_id: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0)] = 0
+    model_dirs: tuple[Path, ...] = (Path("models"),)
+    require_called_ae_title: bool = False
+    maximum_associations: Annotated[int, Field(ge=1)] = 50
+    minimum_free_gb: Annotated[float, Field(ge=0)] = 2.0
+    log_format: Literal["text", "json"] = "text"
+
+
+class CompletionSection(_Section):
+    """``[completion]``."""
+
+    settle_s: Annotated[float, Field(ge=0)] = 3.0
+    quiet_period_s: Annotated[float, Field(ge=0)] = 60.0
+    minimum_slices: Annotated[int, Field(ge=2)] = 3
+    spacing_tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+    def policy(self) -> CompletionPolicy:
+        """Give the policy that ``assess`` takes."""
+        return CompletionPolicy(**self.model_dump())
+
+
+class DeliverySection(_Section):
+    """``[delivery]``."""
+
+    first_retry_s: Annotated[float, Field(gt=0)] = 5.0
+    longest_retry_s: Annotated[float, Field(gt=0)] = 3600.0
+    give_up_after_days: Annotated[float, Field(gt=0)] = 30.0
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Destination(_Section):
+    """One ``[[destinations]]`` entry."""
+
+    name: Name
+    ae_title: AETitle
+    host: str
+    port: Port
+    calling_ae_title: AETitle | None = None
+
+
+class RouteSection(_Section):
+    """One ``[[routes]]`` entry."""
+
+    name: Name
+    when: Conditions = Field(default_factory=dict)
+    unless: Conditions = Field(default_factory=dict)
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[OutputKind, ...], Field(min_length=1)] = ("rtstruct", "seg")
+    destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+    def route(self) -> Route:
+        """Give the value that routing decides on."""
+        return Route(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class Config(_Section):
+    """The whole configuration file."""
+
+    node: NodeSection = NodeSection()
+    completion: CompletionSection = CompletionSection()
+    delivery: DeliverySection = DeliverySection()
+    destinations: tuple[Destination, ...] = ()
+    routes: tuple[RouteSection, ...] = ()
+
+    def destination(self, name: str) -> Destination:
+        """Give the destination of that name; routes were checked to name only existing ones."""
+        return next(destination for destination in self.destinations if destination.name == name)
+
+
+def load(path: Path) -> Config:
+    """Read and validate a configuration file.
+
+    Relative folders in it are taken from the current folder.
+
+    Raises
+    ------
+    SetupError
+        The file is missing or not TOML, or a key or value is wrong: every fault in one message.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SetupError(
+            f"The configuration {path} cannot be read: {error.strerror}.",
+            "Name an existing file with --config; conf/node.toml is a commented example.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"The configuration {path} is not UTF-8 text.", "Save it as UTF-8.") from error
+    try:
+        return parse(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f"The configuration {path} is not valid TOML: {error}.", "Mend that line.") from error
+    except SetupError as error:
+        raise SetupError(f"The configuration {path} is wrong:\n{error.reason}", error.remedy) from error
+
+
+def parse(values: dict[str, Any]) -> Config:
+    """Validate configuration values as ``tomllib`` gives them.
+
+    Raises
+    ------
+    SetupError
+        Names every unknown key with the nearest known one, every wrong value, every reference that leads nowhere.
+    """
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()]
+        raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY) from error
+    faults = _dangling(config)
+    if faults:
+        raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY)
+    return config
+
+
+REMEDY = "Mend the lines named; conf/node.toml explains every key."
+
+
+def _fault(place: tuple[int | str, ...], kind: str, message: str, value: object) -> str:
+    where = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(place[-1]), _known_keys(place[:-1]))}"
+    if kind == "missing":
+        return f"{where}: missing"
+    return f"{where}: {message[0].lower()}{message[1:]} (it is {value!r})"
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    section: Any = Config
+    sections = {
+        "node": NodeSection,
+        "completion": CompletionSection,
+        "delivery": DeliverySection,
+        "destinations": Destination,
+        "routes": RouteSection,
+    }
+    for part in place:
+        section = sections.get(str(part), section)
+    return list(section.model_fields)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" — did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def _dangling(config: Config) -> list[str]:
+    faults = []
+    destinations = [destination.name for destination in config.destinations]
+    for kind, names in (("destinations", destinations), ("routes", [route.name for route in config.routes])):
+        faults += [f"{kind}: the name {name!r} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
+    for route in config.routes:
+        for name in route.destinations:
+            if name not in destinations:
+                faults.append(f"routes.{route.name}: no destination {name!r}{_nearest(name, destinations or ['(none)'])}")
+        for keyword in (*route.when, *route.unless):
+            if keyword not in ROUTING_KEYWORDS:
+                faults.append(f"routes.{route.name}: unknown keyword{_nearest(keyword, list(ROUTING_KEYWORDS))}")
+    return faults

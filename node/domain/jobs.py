@@ -1,0 +1,100 @@
+"""The states of series, jobs and deliveries, and the only ways between them.
+
+Two rules: a state that a person can see says in one sentence what it means and what to do; and nothing changes a
+state but along a row of these tables. ``delineate status --states`` prints them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SeriesState(StrEnum):
+    """Where a received series stands."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    DECLINED = "declined"
+
+
+class JobState(StrEnum):
+    """Where the contouring of one series by one model stands."""
+
+    QUEUED = "queued"
+    CONTOURING = "contouring"
+    WAITING = "waiting"
+    CONTOURED = "contoured"
+    DECLINED = "declined"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """Where the delivery of one job's results to one destination stands."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True, slots=True)
+class StateMeaning:
+    """What a state means and what a person does about it."""
+
+    meaning: str
+    what_to_do: str
+
+
+SERIES_STATES: dict[SeriesState, StateMeaning] = {
+    SeriesState.RECEIVING: StateMeaning("instances may still come", "nothing; the time of the next look is shown"),
+    SeriesState.COMPLETE: StateMeaning("whole, and taken by a route", "nothing; see its jobs"),
+    SeriesState.DECLINED: StateMeaning("will not be contoured, for the reason shown", "mend the cause, send it again"),
+}
+
+JOB_STATES: dict[JobState, StateMeaning] = {
+    JobState.QUEUED: StateMeaning("waits for a worker", "nothing"),
+    JobState.CONTOURING: StateMeaning("a worker is at it", "nothing"),
+    JobState.WAITING: StateMeaning("this machine lacked something; it tries again", "free what the reason names"),
+    JobState.CONTOURED: StateMeaning("the objects are made and stored", "nothing; see its deliveries"),
+    JobState.DECLINED: StateMeaning("the images cannot be contoured", "mend the cause, send the series again"),
+    JobState.QUARANTINED: StateMeaning("a written object failed its check and is kept, not sent", "report it to us"),
+    JobState.FAILED: StateMeaning("could not be done", "mend what the reason names, send the series again"),
+}
+
+DELIVERY_STATES: dict[DeliveryState, StateMeaning] = {
+    DeliveryState.QUEUED: StateMeaning("will be sent at once", "nothing"),
+    DeliveryState.WAITING: StateMeaning("the destination did not take it; it is tried again", "check the destination"),
+    DeliveryState.DELIVERED: StateMeaning("the destination answered success for every object", "nothing"),
+    DeliveryState.REFUSED: StateMeaning("the destination refused an object for good", "mend the destination"),
+    DeliveryState.GIVEN_UP: StateMeaning("not taken for longer than give_up_after_days", "mend the destination"),
+}
+
+# From -> to. A series begins RECEIVING; jobs and deliveries begin QUEUED.
+SERIES_TRANSITIONS: dict[SeriesState, frozenset[SeriesState]] = {
+    # A late slice makes a complete or declined series grow again.
+    state: frozenset(SeriesState) for state in SeriesState
+}
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.CONTOURING, JobState.FAILED}),
+    JobState.CONTOURING: frozenset(JobState) - {JobState.QUEUED},  # CONTOURING again: after a crash
+    JobState.WAITING: frozenset({JobState.CONTOURING, JobState.FAILED}),
+    JobState.CONTOURED: frozenset(),
+    JobState.DECLINED: frozenset(),
+    JobState.QUARANTINED: frozenset(),
+    JobState.FAILED: frozenset(),
+}
+
+DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.QUEUED: frozenset(DeliveryState) - {DeliveryState.QUEUED},
+    DeliveryState.WAITING: frozenset(DeliveryState) - {DeliveryState.QUEUED},  # WAITING again: one more try failed
+    DeliveryState.DELIVERED: frozenset(),
+    DeliveryState.REFUSED: frozenset(),
+    DeliveryState.GIVEN_UP: frozenset(),
+}
+
+
+def retry_delay_s(attempt: int, *, first_s: float, longest_s: float) -> float:
+    """Give the wait after failed attempt number ``attempt`` (counted from 1): doubling, bounded."""
+    return float(min(first_s * 2.0 ** min(attempt - 1, 60), longest_s))
