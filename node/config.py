@@ -147,7 +147,9 @@ def parse(values: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()]
+        faults = [
+            _fault(details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()
+        ]
         raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY) from error
     faults = _dangling(config)
     if faults:
@@ -194,7 +196,9 @@ def _dangling(config: Config) -> list[str]:
     for route in config.routes:
         for name in route.destinations:
             if name not in destinations:
-                faults.append(f"routes.{route.name}: no destination {name!r}{_nearest(name, destinations or ['(none)'])}")
+                faults.append(
+                    f"routes.{route.name}: no destination {name!r}{_nearest(name, destinations or ['(none)'])}"
+                )
         for keyword in (*route.when, *route.unless):
             if keyword not in ROUTING_KEYWORDS:
                 faults.append(f"routes.{route.name}: unknown keyword{_nearest(keyword, list(ROUTING_KEYWORDS))}")

@@ -341,9 +341,7 @@ class Ledger:
 
     def delivery(self, job: str, destination: str) -> Row | None:
         """Give one delivery's row, or None."""
-        rows = self._rows(
-            sa.select(_delivery).where(_delivery.c.job == job, _delivery.c.destination == destination)
-        )
+        rows = self._rows(sa.select(_delivery).where(_delivery.c.job == job, _delivery.c.destination == destination))
         return rows[0] if rows else None
 
     def all_deliveries(self) -> list[Row]:
@@ -363,9 +361,7 @@ class Ledger:
         with self._database.begin() as connection:
             moved = connection.execute(
                 sa.update(_delivery)
-                .where(
-                    _delivery.c.job == job, _delivery.c.destination == destination, _delivery.c.state.in_(allowed)
-                )
+                .where(_delivery.c.job == job, _delivery.c.destination == destination, _delivery.c.state.in_(allowed))
                 .values(state=state, updated_at=self._now(), **facts)
             ).rowcount
             if not moved:

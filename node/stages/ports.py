@@ -1,8 +1,12 @@
 """What the stages need of the world, as small protocols. Adapters satisfy them without importing them."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from node.domain.arrival import Arrival, InstanceIdentity, StoredInstance
+from node.domain.jobs import DeliveryState, JobState
+from node.domain.series import AssociationFact
 
 # --- receive ---
 
@@ -32,4 +36,121 @@ class Inbox(Protocol):
         ResourceError
             The disk did not take it.
         """
+        ...
+
+
+# --- assemble, contour, deliver ---
+
+Row = Mapping[str, Any]
+# Adds work to the transaction that it is given.
+Enqueue = Callable[[Any], None]
+# Called with the event's name and its fields.
+Log = Callable[..., None]
+
+
+class SeriesFolder(Protocol):
+    """The inbox as the assembler sees it."""
+
+    def series_uids(self) -> Sequence[str]:
+        """Name every series with at least one durable instance."""
+        ...
+
+    def stamp(self, series_uid: str) -> str:
+        """Give a text that changes whenever an instance is added."""
+        ...
+
+    def file_names(self, series_uid: str) -> Sequence[str]:
+        """Name the durable instances of a series."""
+        ...
+
+    def path(self, series_uid: str, file_name: str) -> Path:
+        """Give where an instance is stored."""
+        ...
+
+
+class SeriesLedger(Protocol):
+    """The ledger as the assembler sees it."""
+
+    def series(self, series_uid: str) -> Row | None:
+        """Give one series' row, or None."""
+        ...
+
+    def associations_of(self, series_uid: str) -> tuple[AssociationFact, ...]:
+        """Give every association that sent to a series."""
+        ...
+
+    def note_series(self, series_uid: str, facts: Row) -> None:
+        """Write what is known of a series now."""
+        ...
+
+    def accept_series(self, series_uid: str, facts: Row, manifest: Row, jobs: Sequence[Row], enqueue: Enqueue) -> None:
+        """Write a complete series, its manifest and its jobs, and enqueue them, in one transaction."""
+        ...
+
+
+class JobLedger(Protocol):
+    """The ledger as the contouring stage sees it."""
+
+    def job(self, job: str) -> Row | None:
+        """Give one job's row, or None."""
+        ...
+
+    def manifest(self, series_uid: str, fingerprint: str) -> Row:
+        """Give the body of a manifest."""
+        ...
+
+    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
+        """Change a job's state."""
+        ...
+
+    def note_progress(self, job: str, progress: str) -> None:
+        """Write what a worker is doing just now."""
+        ...
+
+    def postpone_job(self, job: str, facts: Row, enqueue: Enqueue) -> None:
+        """Let a job wait, and enqueue its next attempt, in one transaction."""
+        ...
+
+    def finish_job(
+        self, job: str, facts: Row, outputs: Sequence[Row], destinations: Sequence[str], enqueue: Enqueue
+    ) -> None:
+        """Write a job's outputs and deliveries, and enqueue these, in one transaction."""
+        ...
+
+
+class DeliveryLedger(Protocol):
+    """The ledger as the delivering stage sees it."""
+
+    def delivery(self, job: str, destination: str) -> Row | None:
+        """Give one delivery's row, or None."""
+        ...
+
+    def outputs(self, job: str) -> Sequence[Row]:
+        """Give the objects that a job made."""
+        ...
+
+    def move_delivery(
+        self, job: str, destination: str, state: DeliveryState, facts: Row, enqueue: Enqueue | None
+    ) -> None:
+        """Change a delivery's state, and enqueue its next try in the same transaction."""
+        ...
+
+
+class Queue(Protocol):
+    """The durable queue: gives functions that enqueue within a ledger's transaction."""
+
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue the contouring of a job."""
+        ...
+
+    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue one try of a delivery."""
+        ...
+
+
+class ResultStore(Protocol):
+    """Where finished objects are kept."""
+
+    def write(self, job: str, name: str, written: bytes) -> Row:
+        """Store bytes durably; gives ``path`` (relative to the data folder) and ``sha256``."""
         ...

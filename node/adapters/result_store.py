@@ -1,0 +1,42 @@
+"""Finished objects as files in the data folder, durable before anybody hears of them."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+class ResultStore:
+    """Keeps ``results/<series>/<fingerprint-model-run>/<name>`` under the data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def write(self, job: str, name: str, written: bytes) -> dict[str, str]:
+        """Store bytes durably: file, sync, rename, sync of the folder.
+
+        Returns
+        -------
+        ``path`` relative to the data folder, and ``sha256``.
+        """
+        series_uid, rest = job.split("/", 1)
+        folder = self._data_dir / "results" / series_uid / rest.replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / name
+        partial = folder / f".{name}.part"
+        with partial.open("wb") as file:
+            file.write(written)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(target)
+        for parent in (folder, folder.parent, folder.parent.parent):
+            sync_folder(parent)
+        return {"path": str(target.relative_to(self._data_dir)), "sha256": hashlib.sha256(written).hexdigest()}
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

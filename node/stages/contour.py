@@ -1,0 +1,215 @@
+"""Contour: one job, from the stored images to stored objects and enqueued deliveries. May be killed anywhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from node.dicom.pixels import read_volume
+from node.domain.errors import InputError, NodeError, ResourceError, VerificationError
+from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
+from node.domain.series import SeriesManifest, manifest_from_json
+from node.domain.structures import Provenance
+from node.domain.volume import Volume
+from node.inference.package import ModelPackage
+from node.inference.predictor import Predictor, Progress
+from node.pipeline import Contoured, contour_series
+from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row
+
+# A lack of memory or disk is tried again so often before a person must look.
+RESOURCE_ATTEMPTS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenModel:
+    """A model package with its loaded network."""
+
+    package: ModelPackage
+    predictor: Predictor
+
+
+class Stopwatch:
+    """Adds up the seconds of named phases; a phase ends where the next begins."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._phase = ""
+        self._since = now()
+        self.seconds: dict[str, float] = {}
+
+    def phase(self, name: str) -> None:
+        """Begin a phase; the empty name ends the last."""
+        at = self._now()
+        if self._phase:
+            self.seconds[self._phase] = round(self.seconds.get(self._phase, 0.0) + at - self._since, 4)
+        self._phase, self._since = name, at
+
+
+class Contourer:
+    """Does jobs.
+
+    Parameters
+    ----------
+    read_dataset
+        Reads one stored instance: (series, file name) -> data set with pixels.
+    open_model
+        Gives a model package with its network, by name, kept warm; raises SetupError or ResourceError.
+    quarantine
+        Told the job and the fault where a written object failed its check.
+    """
+
+    def __init__(  # noqa: PLR0913 - the stage's ports, each named
+        self,
+        *,
+        ledger: JobLedger,
+        queue: Queue,
+        results: ResultStore,
+        read_dataset: Callable[[str, str], Dataset],
+        open_model: Callable[[str], OpenModel],
+        software_version: str,
+        now: Callable[[], float],
+        log: Log,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._results = results
+        self._read_dataset = read_dataset
+        self._open_model = open_model
+        self._software_version = software_version
+        self._now = now
+        self._log = log
+
+    def __call__(self, job: str, attempt: int) -> None:
+        """Do a job; does nothing if it is done, or if that attempt is over."""
+        row = self._ledger.job(job)
+        if row is None or not JOB_TRANSITIONS[JobState(row["state"])] or row["attempt"] != attempt:
+            return
+        queued_s = self._now() - row["updated_at"]
+        self._ledger.move_job(job, JobState.CONTOURING)
+        self._log("contouring", job=job, attempt=attempt)
+        try:
+            self._contour(row, queued_s)
+        except VerificationError as error:
+            self._end(job, JobState.QUARANTINED, error)
+        except InputError as error:
+            self._end(job, JobState.DECLINED, error)
+        except (ResourceError, MemoryError, OSError) as error:
+            self._postpone(row, error)
+        except NodeError as error:
+            self._end(job, JobState.FAILED, error)
+        except Exception as error:  # the stage's loop: nothing may stop the worker, and no job stay without a word
+            # Only the kind: the text of a foreign error might quote a header.
+            self._log("contouring failed", job=job, fault=type(error).__name__, exc_info=True)
+            self._end(
+                job, JobState.FAILED, NodeError(f"Internal error ({type(error).__name__}); see the worker's log.")
+            )
+
+    def _contour(self, row: Row, queued_s: float) -> None:
+        job = row["job"]
+        watch = Stopwatch(self._now)
+        watch.phase("read")
+        manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
+        volume, headers = read_series(manifest, lambda name: self._read_dataset(row["series_uid"], name))
+        watch.phase("model")
+        model = self._open_model(row["model"])
+        contoured = contour_series(
+            volume,
+            manifest=manifest,
+            source=headers,
+            package=model.package,
+            predictor=model.predictor,
+            outputs=row["outputs"],
+            provenance=provenance_of(
+                model, run_number=row["run_number"], created_at=row["created_at"], software=self._software_version
+            ),
+            progress=self._progress_of(job),
+            phase=watch.phase,
+        )
+        watch.phase("store")
+        outputs = self._store(row, contoured)
+        watch.phase("")
+        self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **watch.seconds})
+
+    def _store(self, row: Row, contoured: Contoured) -> list[Row]:
+        return [
+            {
+                "kind": one.kind,
+                "sop_instance_uid": one.sop_instance_uid,
+                **self._results.write(row["job"], f"{one.kind}.dcm", one.written),
+            }
+            for one in contoured.objects
+        ]
+
+    def _finish(self, row: Row, contoured: Contoured, outputs: Sequence[Row], timings: Mapping[str, float]) -> None:
+        job = row["job"]
+        enqueues = [self._queue.deliver(job, destination) for destination in row["destinations"]]
+
+        def enqueue(transaction: object) -> None:
+            for one in enqueues:
+                one(transaction)
+
+        facts = {"report": dict(contoured.report), "timings": dict(timings), "reason": ""}
+        self._ledger.finish_job(job, facts, outputs, row["destinations"], enqueue)
+        self._log("contoured", job=job, structures=len(contoured.structure_set.structures), **dict(timings))
+
+    def _progress_of(self, job: str) -> Progress:
+        last_at = 0.0
+
+        def progress(doing: str, done: int, of: int) -> None:
+            nonlocal last_at
+            if self._now() - last_at > 1.0:
+                last_at = self._now()
+                self._ledger.note_progress(job, f"{doing} {done} of {of}")
+
+        return progress
+
+    def _end(self, job: str, state: JobState, error: NodeError) -> None:
+        self._ledger.move_job(job, state, reason=error.reason)
+        self._log(f"job {state}", job=job, reason=error.reason)
+
+    def _postpone(self, row: Row, error: Exception) -> None:
+        job, attempt = row["job"], row["attempt"]
+        reason = error.reason if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
+        if attempt >= RESOURCE_ATTEMPTS:
+            self._end(job, JobState.FAILED, NodeError(f"{reason} ({attempt} tries)"))
+            return
+        delay_s = retry_delay_s(attempt, first_s=10.0, longest_s=600.0)
+        facts = {"reason": reason, "attempt": attempt + 1}
+        self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
+        self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+
+
+def read_series(manifest: SeriesManifest, read: Callable[[str], Dataset]) -> tuple[Volume, list[Dataset]]:
+    """Read a manifest's voxels, and its instances' headers without their pixels.
+
+    Parameters
+    ----------
+    read
+        Reads one instance by its file name.
+    """
+    headers: list[Dataset] = []
+
+    def load(sop_instance_uid: str) -> Dataset:
+        dataset = read(manifest.files[sop_instance_uid])
+        headers.append(dataset)
+        return dataset
+
+    volume = read_volume(load, manifest)
+    for dataset in headers:
+        dataset.pop("PixelData", None)
+    return volume, headers
+
+
+def provenance_of(model: OpenModel, *, run_number: int, created_at: float, software: str) -> Provenance:
+    """Say how a result with this model comes about."""
+    package = model.package
+    return Provenance(
+        model_name=package.name,
+        model_title=package.title,
+        model_version=package.version,
+        model_digest=package.digest,
+        run_number=run_number,
+        computed_by=model.predictor.computed_by,
+        created_at=created_at,
+        software_version=software,
+    )
