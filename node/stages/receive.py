@@ -1,0 +1,150 @@
+"""Receive one instance: check what the sender says, make it durable, answer.
+
+Success is said only for what survives a power cut. What is refused is kept beside the reason, unless the disk is low.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from node.dicom.envelope import (
+    PIXEL_DATA,
+    SERIES_INSTANCE_UID,
+    SOP_CLASS_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    Envelope,
+    name_of,
+    read_envelope,
+)
+from node.domain.arrival import Arrival, InstanceIdentity, StoreAnswer
+from node.domain.errors import InputError, ResourceError
+from node.stages.ports import Inbox
+
+SUCCESS = 0x0000
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+UNABLE_TO_PROCESS = 0xC001
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """One status of the C-STORE responses that we give."""
+
+    code: int
+    category: Literal["Success", "Refused", "Error"]
+    meaning: str
+    when: str
+
+
+# Every status we give, PS3.4 Table B.2-1 and PS3.7 C.5; CONFORMANCE.md is generated from this.
+STORE_STATUSES = (
+    StoreStatus(
+        SUCCESS,
+        "Success",
+        "Success",
+        "The file and its folder are on disk, or the identical data set already was.",
+    ),
+    StoreStatus(
+        SOP_CLASS_NOT_SUPPORTED,
+        "Refused",
+        "SOP Class not supported",
+        "Affected SOP Class UID is not the abstract syntax of the presentation context.",
+    ),
+    StoreStatus(
+        OUT_OF_RESOURCES,
+        "Refused",
+        "Out of resources",
+        "Less disk is free than `minimum_free_gb`, or the disk refused the file. Nothing is kept: send again later.",
+    ),
+    StoreStatus(
+        DOES_NOT_MATCH_SOP_CLASS,
+        "Error",
+        "Data Set does not match SOP Class",
+        "SOP Class UID in the data set is not Affected SOP Class UID.",
+    ),
+    StoreStatus(
+        CANNOT_UNDERSTAND,
+        "Error",
+        "Cannot understand",
+        "A UID is missing or malformed, SOP Instance UID is not Affected SOP Instance UID, the data set is not in its "
+        "transfer syntax or ends inside an element, or native Pixel Data is too short.",
+    ),
+    StoreStatus(
+        UNABLE_TO_PROCESS,
+        "Error",
+        "Cannot understand",
+        "A fault of the node itself. Nothing is kept: send again later.",
+    ),
+)
+
+# PS3.5 9.1, but leading zeros in a component pass: some scanners write them, and they are harmless in a file name.
+UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)+")
+LONGEST_UID = 64
+# PS3.5 6.2: LO, the VR of Error Comment (0000,0902).
+LONGEST_ERROR_COMMENT = 64
+
+
+def receive(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
+    """Store an arrival durably, or say why not."""
+    if not inbox.has_room_for(len(arrival.data_set)):
+        return _refusal(OUT_OF_RESOURCES, "Disk low, nothing was stored: send again later")
+    verdict = examine(arrival)
+    try:
+        if isinstance(verdict, StoreAnswer):
+            inbox.keep_rejected(arrival, verdict.error_comment)
+            return verdict
+        return StoreAnswer(status=SUCCESS, stored=inbox.store(arrival, verdict))
+    except ResourceError:
+        return _refusal(OUT_OF_RESOURCES, "The disk refused the file: send again later")
+
+
+def examine(arrival: Arrival) -> InstanceIdentity | StoreAnswer:
+    """Decide whether an arrival can be stored: its checked identifiers, or the answer that refuses it."""
+    try:
+        envelope = read_envelope(arrival.data_set, arrival.transfer_syntax_uid)
+    except InputError as error:
+        return _refusal(CANNOT_UNDERSTAND, error.reason)
+    return next(_faults(arrival, envelope), None) or InstanceIdentity(
+        sop_class_uid=envelope.sop_class_uid,
+        sop_instance_uid=envelope.sop_instance_uid,
+        study_instance_uid=envelope.study_instance_uid,
+        series_instance_uid=envelope.series_instance_uid,
+    )
+
+
+def is_safe_uid(text: str) -> bool:
+    """Tell whether a text is a UID and nothing that a file system could read as more."""
+    return len(text) <= LONGEST_UID and UID_PATTERN.fullmatch(text) is not None
+
+
+def _faults(arrival: Arrival, envelope: Envelope) -> Iterator[StoreAnswer]:
+    """Yield what is wrong, the gravest first."""
+    if arrival.affected_sop_class_uid != arrival.abstract_syntax_uid:
+        yield _refusal(SOP_CLASS_NOT_SUPPORTED, "Affected SOP Class UID is not that of its context")
+    for tag, name, uid in (
+        (SOP_CLASS_UID, "SOP Class UID", envelope.sop_class_uid),
+        (SOP_INSTANCE_UID, "SOP Instance UID", envelope.sop_instance_uid),
+        (STUDY_INSTANCE_UID, "Study Instance UID", envelope.study_instance_uid),
+        (SERIES_INSTANCE_UID, "Series Instance UID", envelope.series_instance_uid),
+    ):
+        if not uid:
+            yield _refusal(CANNOT_UNDERSTAND, f"{name} {name_of(tag)} is missing or empty", tag)
+        elif not is_safe_uid(uid):
+            yield _refusal(CANNOT_UNDERSTAND, f"{name} {name_of(tag)} is not a UID", tag)
+    if envelope.sop_class_uid != arrival.affected_sop_class_uid:
+        yield _refusal(DOES_NOT_MATCH_SOP_CLASS, "SOP Class UID is not the Affected SOP Class UID", SOP_CLASS_UID)
+    if envelope.sop_instance_uid != arrival.affected_sop_instance_uid:
+        yield _refusal(CANNOT_UNDERSTAND, "SOP Instance UID is not the Affected SOP Instance UID", SOP_INSTANCE_UID)
+    there, expected = envelope.pixel_bytes, envelope.pixel_bytes_expected
+    if there is not None and expected is not None and there < expected:
+        yield _refusal(CANNOT_UNDERSTAND, f"Pixel Data is too short: {there} of {expected} bytes", PIXEL_DATA)
+
+
+def _refusal(status: int, comment: str, *offending_elements: int) -> StoreAnswer:
+    return StoreAnswer(
+        status=status, error_comment=comment[:LONGEST_ERROR_COMMENT], offending_elements=offending_elements
+    )
