@@ -1,0 +1,94 @@
+"""Model packages on disk: ``<folder>/<name>/model.toml`` with its graph beside it."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from node.domain.errors import SetupError
+from node.inference.package import LoadedPackage, parse_manifest
+
+MANIFEST = "model.toml"
+
+
+class ModelStore:
+    """The model packages in some folders.
+
+    Parameters
+    ----------
+    folders
+        Each holds one folder per package. A folder that does not exist holds none.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = tuple(folders)
+
+    def names(self) -> tuple[str, ...]:
+        """List the packages, sorted, whether or not they can be loaded."""
+        return tuple(sorted({manifest.parent.name for folder in self._folders for manifest in _manifests(folder)}))
+
+    def load(self, name: str) -> LoadedPackage:
+        """Read a package and verify its graph.
+
+        Raises
+        ------
+        SetupError
+            There is no such package or more than one, its manifest is wrong, its graph lies outside its folder, or
+            the graph has another SHA-256.
+        """
+        folder = self._folder_of(name)
+        package = parse_manifest(_text(folder / MANIFEST), where=f"{name}/{MANIFEST}")
+        if package.name != name:
+            raise SetupError(
+                f"The model package in folder {name!r} calls itself {package.name!r}.", "Rename the folder."
+            )
+        graph_path = _confined(folder, package.graph.file)
+        found = _sha256(graph_path)
+        if found != package.graph.sha256:
+            raise SetupError(
+                f"{name}/{package.graph.file} has SHA-256 {found}; the manifest states {package.graph.sha256}.",
+                "Copy the model package again from its source: it is damaged, incomplete or changed.",
+            )
+        return LoadedPackage(package=package, graph_path=graph_path)
+
+    def _folder_of(self, name: str) -> Path:
+        found = [m.parent for folder in self._folders for m in _manifests(folder) if m.parent.name == name]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            there = ", ".join(self.names()) or "none"
+            searched = ", ".join(str(folder) for folder in self._folders)
+            raise SetupError(
+                f"There is no model package {name!r} in {searched}; there: {there}.",
+                "Correct the name in the route, or install the package.",
+            )
+        raise SetupError(
+            f"There are {len(found)} model packages {name!r}: {', '.join(str(each) for each in found)}.",
+            "Keep one of them.",
+        )
+
+
+def _manifests(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path} cannot be read: {error}", "Mend the file or its permissions.") from error
+
+
+def _confined(folder: Path, file: str) -> Path:
+    # The manifest's own check refuses separators; a symbolic link could still lead out.
+    path = (folder / file).resolve()
+    if path.parent != folder.resolve():
+        raise SetupError(f"{folder.name}/{file} leads outside the model package.", "Put the file itself there.")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error}", "Copy the model package again from its source.") from error

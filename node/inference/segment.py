@@ -1,0 +1,126 @@
+"""From a volume to a label map on the same grid: orient, resample, predict, bring back, tidy, judge."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.domain.errors import SetupError
+from node.domain.structures import Omitted, StructureDefinition
+from node.domain.volume import LabelMap, Volume
+from node.inference.package import Gate, ModelPackage
+from node.inference.postprocess import postprocess
+from node.inference.predictor import Predictor, Progress
+from node.inference.transforms import labels_on_source, network_input, passage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmented:
+    """What a model found in a volume.
+
+    ``label_map`` may hold voxels of structures that are in ``omitted``: contour those structures of the package only
+    that are not.
+    """
+
+    label_map: LabelMap
+    omitted: tuple[Omitted, ...]
+    # What a reviewer should know, one sentence each.
+    notes: tuple[str, ...]
+
+
+def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progress: Progress) -> Segmented:
+    """Segment a volume.
+
+    Raises
+    ------
+    InputError
+        The volume is a single plane.
+    SetupError
+        The network's answer has another shape than the manifest says, or holds a value that is no number.
+    """
+    way = passage(volume.grid, package.input)
+    progress("resample", 0, 1)
+    values = network_input(volume, package.input, way)
+    scores = _scores(values, package, predictor, progress)
+    labels = labels_on_source(scores, way, lambda done, of: progress("label", done, of))
+    del scores
+    progress("tidy", 0, 1)
+    label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post)
+    voxels = {each.name: np.isin(label_map.labels, each.label_values) for each in package.structures}
+    omitted = tuple(_omissions(package, voxels, volume))
+    missing = {each.name for each in omitted}
+    notes = tuple(
+        f"{name} reaches the edge of the image: it may be cut off there."
+        for name, inside in voxels.items()
+        if name not in missing and _reaches_edge(inside)
+    )
+    progress("tidy", 1, 1)
+    return Segmented(label_map=label_map, omitted=omitted, notes=notes)
+
+
+def _scores(
+    values: NDArray[np.float32], package: ModelPackage, predictor: Predictor, progress: Progress
+) -> NDArray[np.float32]:
+    """Run the network over all slices; gives ``(classes, slice, row, column)``."""
+    slices = values.shape[0]
+    at_once = min(package.input.slices_at_once or slices, slices)
+    scores = np.empty((package.graph.classes, *values.shape), dtype=np.float32)
+    for start in range(0, slices, at_once):
+        progress("predict", start, slices)
+        # The last run ends with the last slice and repeats some: every run has one shape, which an accelerator
+        # plans for once.
+        start_here = min(start, slices - at_once)
+        part = slice(start_here, start_here + at_once)
+        scores[:, part] = _predicted(values[part], package, predictor)
+    progress("predict", slices, slices)
+    return scores
+
+
+def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Predictor) -> NDArray[np.float32]:
+    answer = predictor.predict(part[None, None])
+    expected = (1, package.graph.classes, *part.shape)
+    if answer.shape != expected:
+        raise SetupError(
+            f"The network of {package.name} answered in shape {answer.shape}, not {expected}.",
+            "Correct the model package: its graph and its manifest contradict each other.",
+        )
+    if not np.isfinite(answer).all():
+        raise SetupError(
+            f"The network of {package.name} answered with a value that is no finite number.",
+            "Run the model in float32; if it already is, the model package is faulty.",
+        )
+    return np.asarray(answer[0])
+
+
+def _omissions(package: ModelPackage, voxels: dict[str, NDArray[np.bool_]], volume: Volume) -> Iterator[Omitted]:
+    for structure in package.structures:
+        gates = [gate for gate in package.gates if gate.structure == structure.name]
+        reason = _reason(structure, gates, voxels[structure.name], volume)
+        if reason:
+            yield Omitted(name=structure.name, reason=reason)
+
+
+def _reason(structure: StructureDefinition, gates: list[Gate], inside: NDArray[np.bool_], volume: Volume) -> str | None:
+    """Say why a structure is not believed; None where it is."""
+    count = int(np.count_nonzero(inside))
+    if not count:
+        return f"The model found no voxel of {structure.name}."
+    cm3 = count * volume.grid.voxel_volume_mm3 / 1000
+    for gate in gates:
+        if gate.at_least_cm3 is not None and cm3 < gate.at_least_cm3:
+            return f"Only {cm3:.1f} cm³ found, below {gate.at_least_cm3:g} cm³. {gate.because}"
+        if gate.at_most_cm3 is not None and cm3 > gate.at_most_cm3:
+            return f"{cm3:.1f} cm³ found, above {gate.at_most_cm3:g} cm³. {gate.because}"
+        if gate.mean_value_between is not None:
+            lower, upper = gate.mean_value_between
+            mean = float(volume.voxels[inside].mean(dtype=np.float64))
+            if not lower <= mean <= upper:
+                return f"Its mean value is {mean:.0f}, outside {lower:g} to {upper:g}. {gate.because}"
+    return None
+
+
+def _reaches_edge(inside: NDArray[np.bool_]) -> bool:
+    """Tell whether voxels lie in the outermost rows or columns; the first and last slice cut every long organ."""
+    edges = inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]
+    return any(bool(edge.any()) for edge in edges)
