@@ -1,0 +1,1 @@
+"""The demonstration: a synthetic patient, and a picture of what came back."""
