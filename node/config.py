@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from node.domain.errors import SetupError
-from node.domain.routing import ROUTING_KEYWORDS, OutputKind, Route
+from node.dicom.headers import ROUTING_KEYWORDS
+from node.domain.routing import OutputKind, Route
 from node.domain.series import CompletionPolicy
 
 
@@ -41,7 +42,7 @@ class NodeSection(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_id: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=0)] = 0
-    model_dirs: tuple[Path, ...] = (Path("models"),)
+    model_dirs: tuple[Path, ...] = ()
     require_called_ae_title: bool = False
     maximum_associations: Annotated[int, Field(ge=1)] = 50
     minimum_free_gb: Annotated[float, Field(ge=0)] = 2.0

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient
-from dbos._serialization import DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 
 # Pinned: by default the engine hashes the workflows' source, and after any change of it the jobs in flight would sit
 # untouched, without a word. Raise it only together with a workflow of a new name that finishes the old ones.
@@ -87,11 +86,14 @@ def _options(task: Task) -> Any:
     return options
 
 
-def prepare(database: sa.Engine) -> None:
-    """Make the engine's tables, before any process that only enqueues."""
+def prepare(database: sa.Engine, queues: Sequence[Queue]) -> None:
+    """Make the engine's tables and queues, before any process that only enqueues."""
     _start_engine(database, "prepare", log_level="ERROR")
     DBOS.listen_queues([])
     DBOS.launch()
+    for queue in queues:
+        limit = {"partition_worker_concurrency" if queue.partitioned else "worker_concurrency": queue.at_a_time}
+        DBOS.register_queue(queue.name, polling_interval_sec=_POLL_S, **limit)
     DBOS.destroy()
 
 
@@ -103,10 +105,12 @@ class Worker:
     executor_id
         Fixed name of this worker: after a crash the same name finds its unfinished tasks. Two live processes must
         never share one.
-    queues
-        The queues that this process serves; a task calls the function of its queue's name.
+    serves
+        Names of the queues that this process serves; ``prepare`` made them.
     functions
-        Queue name -> function, for every queue of the node.
+        Queue name -> function that its tasks call.
+    maximum_starts
+        A task that was started so often without an end is put aside; None: never.
     """
 
     def __init__(
@@ -114,18 +118,15 @@ class Worker:
         database: sa.Engine,
         *,
         executor_id: str,
-        queues: Sequence[Queue],
+        serves: Sequence[str],
         functions: Mapping[str, Callable[..., None]],
         maximum_starts: int | None,
     ) -> None:
         _start_engine(database, executor_id, log_level="WARNING")
         for name, function in functions.items():
             DBOS.workflow(name=name, max_recovery_attempts=maximum_starts)(_as_workflow(name, function))
-        DBOS.listen_queues([queue.name for queue in queues])
+        DBOS.listen_queues(list(serves))
         DBOS.launch()
-        for queue in queues:
-            limit = {"partition_worker_concurrency" if queue.partitioned else "worker_concurrency": queue.at_a_time}
-            DBOS.register_queue(queue.name, polling_interval_sec=_POLL_S, **limit)
 
     def close(self) -> None:
         """Stop taking tasks; a running one is finished by the next start."""

@@ -356,7 +356,7 @@ class Ledger:
     def move_delivery(
         self, job: str, destination: str, state: DeliveryState, facts: Mapping[str, Any], enqueue: Enqueue | None
     ) -> None:
-        """Change a delivery's state along the table of transitions, and enqueue its next try in the same transaction."""
+        """Change a delivery's state along the table of transitions, and enqueue its next try with it."""
         allowed = [before for before, following in DELIVERY_TRANSITIONS.items() if state in following]
         with self._database.begin() as connection:
             moved = connection.execute(

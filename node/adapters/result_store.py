@@ -20,17 +20,23 @@ class ResultStore:
         """
         series_uid, rest = job.split("/", 1)
         folder = self._data_dir / "results" / series_uid / rest.replace("/", "-")
-        folder.mkdir(parents=True, exist_ok=True)
         target = folder / name
-        partial = folder / f".{name}.part"
-        with partial.open("wb") as file:
-            file.write(written)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(target)
-        for parent in (folder, folder.parent, folder.parent.parent):
+        write_durably(target, written)
+        for parent in (folder.parent, folder.parent.parent, self._data_dir):
             sync_folder(parent)
         return {"path": str(target.relative_to(self._data_dir)), "sha256": hashlib.sha256(written).hexdigest()}
+
+
+def write_durably(target: Path, written: bytes) -> None:
+    """Store bytes so that after a power cut the file is there whole, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.part")
+    with partial.open("wb") as file:
+        file.write(written)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(target)
+    sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -46,7 +46,7 @@ class Assembler:
         Gives the jobs (columns of the job table) for a manifest on a route.
     """
 
-    def __init__(  # noqa: PLR0913 - the stage's ports, each named
+    def __init__(
         self,
         *,
         inbox: SeriesFolder,

@@ -58,7 +58,7 @@ class Contourer:
         Told the job and the fault where a written object failed its check.
     """
 
-    def __init__(  # noqa: PLR0913 - the stage's ports, each named
+    def __init__(
         self,
         *,
         ledger: JobLedger,

@@ -1,0 +1,157 @@
+"""Processes: a supervisor that keeps its children alive, and children that never outlive it."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from node.domain.errors import SetupError
+
+# A child's exit status for a fault that a restart cannot mend; also the command line's.
+SETUP_FAULT = 2
+
+# A child that dies again and again is restarted ever later, up to this.
+_LONGEST_PAUSE_S = 30.0
+# A child that lived so long starts afresh with the shortest pause.
+_STEADY_AFTER_S = 60.0
+_STOP_WITHIN_S = 10.0
+
+
+@dataclass(kw_only=True)
+class _Child:
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    pause_s: float = 0.5
+
+
+class Supervisor:
+    """Starts one process per role and starts it again when it dies.
+
+    Parameters
+    ----------
+    commands
+        Role -> command line.
+    log
+        Called with the event's name and fields.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, log: Callable[..., None]) -> None:
+        self._children = [_Child(name=name, command=command) for name, command in commands.items()]
+        self._log = log
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ask ``run`` to end; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Supervise until stopped. Gives the exit status: 0, or SETUP_FAULT if a child said so."""
+        try:
+            while not self._stop.is_set():
+                for child in self._children:
+                    if self._keep_alive(child, time.monotonic()) == SETUP_FAULT:
+                        return SETUP_FAULT
+                self._stop.wait(0.1)
+            return 0
+        finally:
+            self._end_all()
+
+    def _keep_alive(self, child: _Child, now: float) -> int | None:
+        if child.process is None:
+            if now >= child.start_at:
+                # The pipe is never written to: its end tells the child that its supervisor is gone.
+                child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
+                child.started_at = now
+            return None
+        status = child.process.poll()
+        if status is None:
+            return None
+        if status != SETUP_FAULT:
+            child.pause_s = 0.5 if now - child.started_at > _STEADY_AFTER_S else min(2 * child.pause_s, _LONGEST_PAUSE_S)
+            child.start_at = now + child.pause_s
+            self._log("process died", role=child.name, status=status, restart_in_s=child.pause_s)
+            _close(child.process)
+            child.process = None
+        return status
+
+    def _end_all(self) -> None:
+        running = [child.process for child in self._children if child.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + _STOP_WITHIN_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
+    """Block until SIGTERM, SIGINT or (supervised) the supervisor's death; then call ``stop`` and end the process."""
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    if supervised:
+        threading.Thread(target=_wait_for_supervisor, args=(told,), daemon=True).start()
+    told.wait()
+    # A thread in a long computation must not keep the process: its job is done again at the next start.
+    threading.Thread(target=_end_soon, daemon=True).start()
+    stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _wait_for_supervisor(told: threading.Event) -> None:
+    # The raw descriptor: a buffered read would hold a lock that the interpreter's end needs.
+    while os.read(0, 4096):
+        pass
+    told.set()
+
+
+def _end_soon() -> None:
+    time.sleep(_STOP_WITHIN_S / 2)
+    os._exit(0)
+
+
+def hold_lock(path: Path, *, wait_s: float, holder: str) -> IO[str]:
+    """Take an exclusive lock for the life of the returned file.
+
+    Raises
+    ------
+    SetupError
+        Another process holds it still after ``wait_s``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                file.close()
+                raise SetupError(
+                    f"{holder} is already running on {path.parent}.",
+                    "Stop the other one, or give this one a data_dir of its own.",
+                ) from None
+            time.sleep(0.1)
+        else:
+            return file

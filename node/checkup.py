@@ -1,0 +1,98 @@
+"""``delineate check``: try everything a working node needs, and say what to do about each failure."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.adapters.database import best_sqlite, journal_pragmas
+from node.adapters.onnx_session import open_predictor
+from node.adapters.storage_scu import echo
+from node.config import Config, Destination
+from node.domain.delivery import PeerAddress
+from node.domain.errors import NodeError
+from node.service import model_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was tried."""
+
+    subject: str
+    holds: bool
+    said: str
+    what_to_do: str = ""
+
+
+def check(config: Config) -> Iterator[Finding]:
+    """Try folders, database, port, models, device and destinations, one after the other."""
+    yield _tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
+    yield _tried("database", _database)
+    yield _tried("port", lambda: _port(config))
+    if not config.routes:
+        remedy = "Add a [[routes]] entry; conf/node.toml shows one."
+        yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
+    for model in sorted({model for route in config.routes for model in route.models}):
+        yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
+    for destination in config.destinations:
+        yield _tried(
+            f"destination {destination.name}",
+            lambda destination=destination: _destination(config, destination),  # type: ignore[misc]
+        )
+
+
+def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject=subject, holds=True, said=attempt())
+    except NodeError as error:
+        return Finding(subject=subject, holds=False, said=error.reason, what_to_do=error.remedy)
+
+
+def _data_folder(folder: Path, minimum_free_gb: float) -> str:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise NodeError(f"{existing} cannot be written to.", "Give node.data_dir a folder that the node may write to.")
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    if free_gb < minimum_free_gb:
+        raise NodeError(
+            f"{free_gb:.1f} GB are free; below minimum_free_gb = {minimum_free_gb} every instance is refused.",
+            "Free disk space, or move node.data_dir.",
+        )
+    return f"{folder} can be written to, {free_gb:.1f} GB free"
+
+
+def _database() -> str:
+    version = best_sqlite().sqlite_version_info
+    journal, synchronous = journal_pragmas(version)
+    return f"SQLite {'.'.join(map(str, version))}, journal {journal}, synchronous {synchronous}"
+
+
+def _port(config: Config) -> str:
+    host, port = config.node.host, config.node.port
+    try:
+        with socket.create_server((host, port)):
+            return f"{host}:{port} is free"
+    except OSError as error:
+        remedy = "If that is this node at work, all is well; else give node.port another, or stop the other program."
+        raise NodeError(f"{host}:{port} cannot be opened: {error.strerror}.", remedy) from error
+
+
+def _model(config: Config, name: str) -> str:
+    loaded = model_store(config).load(name)
+    section = config.node
+    predictor = open_predictor(
+        loaded, device=section.device, device_id=section.device_id, threads=section.threads or None
+    )
+    structures = ", ".join(structure.name for structure in loaded.package.structures)
+    return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
+
+
+def _destination(config: Config, peer: Destination) -> str:
+    echo(
+        PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+        calling_ae_title=peer.calling_ae_title or config.node.ae_title,
+        timeout_s=config.delivery.timeout_s,
+    )
+    return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"

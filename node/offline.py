@@ -1,0 +1,170 @@
+"""``delineate contour``: files in, files out, by the same stages as the node, without a network."""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, assert_never
+
+import pydicom
+
+from node import __version__
+from node.adapters.dicom_files import find_instances
+from node.adapters.result_store import write_durably
+from node.domain.errors import InputError, NodeError
+from node.domain.instance import ReceivedInstance
+from node.domain.routing import OutputKind
+from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, Stalled, assess
+from node.inference.predictor import Progress
+from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
+from node.pipeline import contour_series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesResult:
+    """What became of one series."""
+
+    series_uid: str
+    modality: str
+    instances: int
+    contoured: bool
+    # Why not; empty where it was.
+    reason: str = ""
+    evidence: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    report: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfflineResult:
+    """What became of everything that was named."""
+
+    series: tuple[SeriesResult, ...]
+    # Files that hold no usable instance: path and reason.
+    unusable: tuple[tuple[str, str], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give JSON values."""
+        return asdict(self)
+
+
+def contour_files(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    models: Sequence[OpenModel],
+    outputs: Sequence[OutputKind],
+    policy: CompletionPolicy,
+    progress: Callable[[str], Progress],
+) -> OfflineResult:
+    """Contour every series found in folders, files and zips with every model for its modality.
+
+    Parameters
+    ----------
+    output
+        Folder for the objects; one file per series, model and kind.
+    progress
+        Gives a progress for one series.
+    """
+    with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
+        found = find_instances(inputs, unpack_into=Path(unpacked))
+        by_series: dict[str, list[tuple[Path, ReceivedInstance]]] = defaultdict(list)
+        for path, instance in found.instances:
+            by_series[instance.series_instance_uid].append((path, instance))
+        results = [
+            one
+            for series_uid, members in sorted(by_series.items())
+            for one in _series(series_uid, members, output, models, outputs, policy, progress)
+        ]
+    unusable = tuple((str(path), reason) for path, reason in found.unusable)
+    return OfflineResult(series=tuple(results), unusable=unusable)
+
+
+def _series(
+    series_uid: str,
+    members: Sequence[tuple[Path, ReceivedInstance]],
+    output: Path,
+    models: Sequence[OpenModel],
+    outputs: Sequence[OutputKind],
+    policy: CompletionPolicy,
+    progress: Callable[[str], Progress],
+) -> list[SeriesResult]:
+    instances = tuple(instance for _, instance in members)
+    known: dict[str, Any] = {
+        "series_uid": series_uid,
+        "modality": instances[0].modality,
+        "instances": len(instances),
+    }
+    facts = SeriesFacts(series_instance_uid=series_uid, instances=instances, associations=())
+    verdict = assess(facts, time.time(), policy)
+    match verdict:
+        case Stalled():
+            return [SeriesResult(**known, contoured=False, reason=verdict.reason)]
+        case Growing():
+            # Only with a quiet period; files do not grow.
+            return [SeriesResult(**known, contoured=False, reason=f"still growing: {verdict.waiting_for}")]
+        case Complete():
+            known["evidence"] = verdict.evidence
+            known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.manifest.left_out)
+        case _:
+            assert_never(verdict)
+    fitting = [model for model in models if verdict.manifest.modality in model.package.modalities]
+    if not fitting:
+        wanted = ", ".join(sorted({modality for model in models for modality in model.package.modalities}))
+        return [SeriesResult(**known, contoured=False, reason=f"no model for this modality; the models are for {wanted}")]
+    paths = {instance.file_name: path for path, instance in members}
+    results = []
+    for model in fitting:
+        try:
+            results.append(_contour(known, verdict, paths, output, model, outputs, progress(series_uid)))
+        except (NodeError, OSError) as error:
+            reason = error.reason if isinstance(error, NodeError) else str(error)
+            results.append(SeriesResult(**known, contoured=False, reason=reason))
+    return results
+
+
+def _contour(
+    known: dict[str, Any],
+    complete: Complete,
+    paths: dict[str, Path],
+    output: Path,
+    model: OpenModel,
+    outputs: Sequence[OutputKind],
+    progress: Progress,
+) -> SeriesResult:
+    manifest = complete.manifest
+    watch = Stopwatch(time.perf_counter)
+
+    def phase(name: str) -> None:
+        watch.phase(name)
+        progress(name, 0, 1)
+
+    phase("read")
+    volume, headers = read_series(manifest, lambda name: pydicom.dcmread(paths[name]))
+    contoured = contour_series(
+        volume,
+        manifest=manifest,
+        source=headers,
+        package=model.package,
+        predictor=model.predictor,
+        outputs=outputs,
+        provenance=provenance_of(model, run_number=1, created_at=time.time(), software=__version__),
+        progress=progress,
+        phase=phase,
+    )
+    phase("store")
+    files = []
+    for one in contoured.objects:
+        path = output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}.dcm"
+        write_durably(path, one.written)
+        files.append(str(path))
+    watch.phase("")
+    if not files:
+        raise InputError("No output was asked for.")
+    return SeriesResult(
+        **known, contoured=True, files=tuple(files), report=dict(contoured.report), timings=watch.seconds
+    )

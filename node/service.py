@@ -1,0 +1,448 @@
+"""Join everything: ports to adapters, stages to processes. The only module that owns the clock and the log."""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+import pydicom
+import structlog
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from node import DISCLAIMER, __version__
+from node.adapters.database import open_database
+from node.adapters.dicom_files import read_file
+from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
+from node.adapters.inbox import Inbox
+from node.adapters.ledger import Ledger
+from node.adapters.model_store import ModelStore
+from node.adapters.onnx_session import open_predictor
+from node.adapters.processes import Supervisor, hold_lock, run_until_told
+from node.adapters.result_store import ResultStore
+from node.adapters.storage_scp import Receiver
+from node.adapters.storage_scu import store
+from node.config import Config
+from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
+from node.domain.delivery import PeerAddress, StoreReceipt
+from node.domain.errors import InputError, SetupError
+from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.resources import shipped
+from node.stages.assemble import Assembler
+from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.deliver import Deliverer, RetryPolicy
+from node.stages.ports import Enqueue
+from node.stages.receive import receive
+
+Role = Literal["receiver", "contourer", "dispatcher"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+CONTOUR, DELIVER = "contour", "deliver"
+# One job at a time per contouring process; several destinations at a time, but one try per destination.
+QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, partitioned=True))
+
+# A job that brought its process down so often is put aside.
+MAXIMUM_STARTS = 5
+
+_TICK_S = 0.25
+_RECONCILE_EVERY_S = 15.0
+
+_log = structlog.get_logger("delineate")
+
+
+@dataclass(kw_only=True)
+class Node:
+    """The adapters that every process of one node opens, each when it is first needed."""
+
+    config: Config
+
+    @property
+    def data_dir(self) -> Path:
+        """Give the data folder."""
+        return self.config.node.data_dir
+
+    @cached_property
+    def database(self) -> Any:
+        """Give the open database."""
+        return open_database(self.data_dir / "delineate.sqlite")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Give the ledger."""
+        return Ledger(self.database)
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        """Give the inbox."""
+        return Inbox(self.data_dir / "inbox", minimum_free_gb=self.config.node.minimum_free_gb)
+
+    @cached_property
+    def queue(self) -> "DurableQueue":
+        """Give the durable queue."""
+        return DurableQueue(Tasks(self.database))
+
+    @cached_property
+    def models(self) -> ModelStore:
+        """Give the model packages: those configured, and those that come with Delineate."""
+        return model_store(self.config)
+
+
+def model_store(config: Config) -> ModelStore:
+    """Open the folders of model packages, each once."""
+    folders = {folder.resolve(): folder for folder in (*config.node.model_dirs, shipped("models"))}
+    return ModelStore(list(folders.values()))
+
+
+class DurableQueue:
+    """The stages' queue on the engine; keys are deterministic, so that nothing is enqueued twice."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
+
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue the contouring of a job."""
+        return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s))
+
+    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue one try of a delivery."""
+        return partial(_enqueue, self.tasks, deliver_task(job, destination, attempt, delay_s))
+
+
+def _enqueue(tasks: Tasks, task: Task, connection: Any) -> None:
+    tasks.enqueue(connection, task)
+
+
+def contour_task(job: str, attempt: int, delay_s: float = 0.0) -> Task:
+    """Give the task of one attempt at a job."""
+    return Task(queue=CONTOUR, key=f"{CONTOUR}/{job}/{attempt}", arguments=(job, attempt), delay_s=delay_s)
+
+
+def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0) -> Task:
+    """Give the task of one try of a delivery."""
+    return Task(
+        queue=DELIVER,
+        key=f"{DELIVER}/{job}/{destination}/{attempt}",
+        arguments=(job, destination, attempt),
+        partition=destination,
+        delay_s=delay_s,
+    )
+
+
+# The supervisor ------------------------------------------------------------------------------------------------------
+
+
+def serve(config: Config, config_path: Path) -> int:
+    """Run the node until SIGTERM or SIGINT. Gives the exit status.
+
+    Raises
+    ------
+    SetupError
+        The data folder is in use or cannot be written, or a route names a model that cannot be loaded.
+    """
+    node = Node(config=config)
+    for model in sorted({model for route in config.routes for model in route.models}):
+        node.models.load(model)
+    try:
+        lock = hold_lock(node.data_dir / "node.lock", wait_s=1.0, holder="A node")
+    except OSError as error:
+        raise _unwritable(node.data_dir, error) from error
+    with lock:
+        prepare(node.database, QUEUES)
+        node.ledger.events(1)
+        node.database.dispose()
+        command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
+        supervisor = Supervisor({role: [*command, role] for role in ROLES}, log=log)
+        _on_signals(supervisor.stop)
+        log(
+            "node starts",
+            ae_title=config.node.ae_title,
+            host=config.node.host,
+            port=config.node.port,
+            data_dir=str(node.data_dir),
+            version=__version__,
+            notice=DISCLAIMER,
+        )
+        status = supervisor.run()
+        log("node stopped")
+    return status
+
+
+def _unwritable(folder: Path, error: OSError) -> SetupError:
+    return SetupError(f"The data folder {folder} cannot be used: {error.strerror}.", "Give node.data_dir a writable one.")
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    import signal  # noqa: PLC0415 - only the supervisor's process handles signals here
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+
+
+# The roles -----------------------------------------------------------------------------------------------------------
+
+
+def run_role(config: Config, role: Role, *, supervised: bool) -> None:
+    """Be one of the node's processes until told to stop; never returns."""
+    node = Node(config=config)
+    lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
+    stop = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher}[role](node)
+    run_until_told(stop, supervised=supervised)
+    lock.close()
+
+
+def _receiver(node: Node) -> Callable[[], None]:
+    section = node.config.node
+    unfinished = node.inbox.remove_unfinished()
+    lost = node.ledger.associations_lost()
+    if unfinished or lost:
+        log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
+    receiver = Receiver(
+        ae_title=section.ae_title,
+        host=section.host,
+        port=section.port,
+        handle=partial(receive, inbox=node.inbox),
+        observer=LedgerObserver(node.ledger),
+        require_called_ae_title=section.require_called_ae_title,
+        maximum_associations=section.maximum_associations,
+    )
+    receiver.start()
+    log("listening", ae_title=section.ae_title, host=section.host, port=receiver.port)
+    return receiver.stop
+
+
+class LedgerObserver:
+    """Writes what the receiver sees into the ledger: once per association and series, never per instance."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._sends_to: dict[str, set[str]] = {}
+
+    def association_opened(self, caller: Caller, now: float) -> None:
+        """Take note of a new association."""
+        self._sends_to[caller.association_id] = set()
+
+    def instance_stored(self, caller: Caller, stored: StoredInstance, now: float) -> None:
+        """Note the association as a contributor, before the sender hears of success."""
+        series = self._sends_to.setdefault(caller.association_id, set())
+        if stored.series_instance_uid not in series:
+            self._ledger.association_contributes(
+                caller.association_id, caller.calling_ae_title, stored.series_instance_uid, now
+            )
+            series.add(stored.series_instance_uid)
+
+    def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
+        """Keep the refusal for ``status``."""
+        said = f"0x{answer.status:04X}: {answer.error_comment}"
+        log("instance refused", calling_ae=caller.calling_ae_title, reason=said)
+        self._ledger.note_event("instance refused", caller.calling_ae_title, said)
+
+    def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
+        """Note how the association ended, if it sent anything."""
+        if self._sends_to.pop(caller.association_id, None):
+            self._ledger.association_ended(caller.association_id, ending, now)
+
+    def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
+        """Keep the rejection for ``status``."""
+        log("association rejected", calling_ae=caller.calling_ae_title, address=caller.address, reason=reason)
+        self._ledger.note_event("association rejected", caller.calling_ae_title, reason)
+
+
+def _contourer(node: Node) -> Callable[[], None]:
+    section = node.config.node
+
+    def read_dataset(series_uid: str, file_name: str) -> Dataset:
+        try:
+            return pydicom.dcmread(node.inbox.path(series_uid, file_name))
+        except InvalidDicomError as error:
+            raise InputError(f"The stored file {file_name} is not DICOM any more.") from error
+
+    contourer = Contourer(
+        ledger=node.ledger,
+        queue=node.queue,
+        results=ResultStore(node.data_dir),
+        read_dataset=read_dataset,
+        open_model=WarmModels(node.models, section.device, section.device_id, section.threads),
+        software_version=__version__,
+        now=time.time,
+        log=log,
+    )
+    worker = Worker(
+        node.database,
+        executor_id="contourer-0",
+        serves=[CONTOUR],
+        functions={CONTOUR: contourer},
+        maximum_starts=MAXIMUM_STARTS,
+    )
+    return worker.close
+
+
+class WarmModels:
+    """Opens a model when a job first needs it, and keeps it open."""
+
+    def __init__(self, models: ModelStore, device: Any, device_id: int, threads: int) -> None:
+        self._models = models
+        self._open = partial(open_predictor, device=device, device_id=device_id, threads=threads or None)
+        self._warm: dict[str, OpenModel] = {}
+
+    def __call__(self, name: str) -> OpenModel:
+        """Give a model package with its network."""
+        if name not in self._warm:
+            loaded = self._models.load(name)
+            self._warm[name] = OpenModel(package=loaded.package, predictor=self._open(loaded))
+            log("model opened", model=name, computed_by=self._warm[name].predictor.computed_by)
+        return self._warm[name]
+
+
+def _dispatcher(node: Node) -> Callable[[], None]:
+    config = node.config
+    assembler = Assembler(
+        inbox=node.inbox,
+        ledger=node.ledger,
+        queue=node.queue,
+        routes=[route.route() for route in config.routes],
+        policy=config.completion.policy(),
+        read_instance=read_file,
+        log=log,
+    )
+    deliverer = Deliverer(
+        ledger=node.ledger,
+        queue=node.queue,
+        store=partial(_store, config),
+        policy=RetryPolicy(
+            first_retry_s=config.delivery.first_retry_s,
+            longest_retry_s=config.delivery.longest_retry_s,
+            give_up_after_s=config.delivery.give_up_after_days * 86_400,
+        ),
+        results=node.data_dir,
+        now=time.time,
+        log=log,
+    )
+    worker = Worker(
+        node.database,
+        executor_id="dispatcher-0",
+        serves=[DELIVER],
+        functions={DELIVER: deliverer},
+        maximum_starts=None,
+    )
+    stopping = threading.Event()
+    threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
+
+    def stop() -> None:
+        stopping.set()
+        worker.close()
+
+    return stop
+
+
+def _store(config: Config, destination: str, files: Sequence[Path]) -> Sequence[StoreReceipt]:
+    found = [one for one in config.destinations if one.name == destination]
+    if not found:
+        raise SetupError(f"The configuration has no destination {destination!r} any more.")
+    peer = found[0]
+    return store(
+        PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+        files,
+        calling_ae_title=peer.calling_ae_title or config.node.ae_title,
+        timeout_s=config.delivery.timeout_s,
+    )
+
+
+def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node) -> None:
+    reconcile_at = 0.0
+    while not stopping.is_set():
+        try:
+            now = time.time()
+            assembler.tick(now)
+            if now >= reconcile_at:
+                reconcile(node.ledger, node.queue.tasks, config=node.config)
+                reconcile_at = now + _RECONCILE_EVERY_S
+        except Exception as error:  # the stage's loop: a fault in one look must not end the next
+            log("assembling failed", fault=type(error).__name__, exc_info=True)
+            stopping.wait(5.0)
+        stopping.wait(_TICK_S)
+
+
+def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
+    """Give the engine every piece of unfinished work that it does not know or has given up.
+
+    Our tables say what is to be done; the engine only does it. Work it lost is enqueued again under the same key; a
+    task that it put aside is tried anew (deliveries, and jobs up to a number) or failed with the reason.
+    """
+    jobs = {contour_task(row["job"], row["attempt"]).key: row for row in ledger.unfinished_jobs()}
+    known = tasks.status_of(list(jobs))
+    for key, row in jobs.items():
+        match known.get(key):
+            case None:
+                tasks.enqueue_now(contour_task(row["job"], row["attempt"]))
+            case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+                reason = f"Its process ended {MAXIMUM_STARTS} times while it was contoured; see the log."
+                ledger.move_job(row["job"], JobState.FAILED, reason=reason)
+            case "ERROR" | "CANCELLED":
+                _again(ledger, tasks, row)
+            case _:
+                pass
+    deliveries = {
+        deliver_task(row["job"], row["destination"], row["attempt"]).key: row for row in ledger.unfinished_deliveries()
+    }
+    known = tasks.status_of(list(deliveries))
+    for key, row in deliveries.items():
+        job, destination, attempt = row["job"], row["destination"], row["attempt"]
+        if key not in known:
+            tasks.enqueue_now(deliver_task(job, destination, attempt))
+        elif known[key] in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            delay_s = retry_delay_s(
+                attempt, first_s=config.delivery.first_retry_s, longest_s=config.delivery.longest_retry_s
+            )
+            facts = {"attempt": attempt + 1, "next_attempt_at": time.time() + delay_s, "reason": "internal error"}
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, delay_s))
+            ledger.move_delivery(job, destination, DeliveryState.WAITING, facts, enqueue)
+
+
+def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
+    job, attempt = row["job"], row["attempt"]
+    if attempt >= RESOURCE_ATTEMPTS:
+        ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
+        return
+    if row["state"] == JobState.QUEUED:
+        ledger.move_job(job, JobState.CONTOURING)
+    enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600)))
+    ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)
+
+
+# The log -------------------------------------------------------------------------------------------------------------
+
+
+def log(event: str, **fields: Any) -> None:
+    """Write one line: an event with its fields."""
+    _log.info(event, **fields)
+
+
+def set_up_logging(log_format: str, role: str) -> None:
+    """Send all log lines to standard error: readable text, or one JSON object per line."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=False),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(role=role)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s")
+    # pydicom's and pynetdicom's warnings quote element values.
+    for name in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
