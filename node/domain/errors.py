@@ -49,3 +49,9 @@ class ResourceError(NodeError):
     """This machine lacks memory, disk or a device just now: we try again later."""
 
     remedy_by_default = "Free memory or disk on this machine; the node goes on by itself."
+
+
+class VerificationError(NodeError):
+    """A result does not say what the label map says: it is quarantined and never sent; the developers' turn."""
+
+    remedy_by_default = "The result is kept in quarantine and was not sent: report it, with the job's log."
