@@ -147,20 +147,11 @@ def functional_group(dataset: Dataset, frame_number: int, keyword: str) -> Datas
     Parameters
     ----------
     frame_number
-        From 1.
-
-    Raises
-    ------
-    InputError
-        The per-frame groups hold no such frame.
+        From 1; without per-frame groups of its own it has the shared ones only.
     """
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    if frame_number > len(per_frame):
-        raise InputError(
-            f"Instance {_text(dataset, 'SOPInstanceUID')} has functional groups for {len(per_frame)} frames; "
-            f"frame {frame_number} is missing."
-        )
-    for group in (per_frame[frame_number - 1], *(dataset.get("SharedFunctionalGroupsSequence") or ())):
+    own = per_frame[frame_number - 1 : frame_number]
+    for group in (*own, *(dataset.get("SharedFunctionalGroupsSequence") or ())):
         macro = group.get(keyword)
         if macro:
             item = macro[0]
@@ -197,6 +188,9 @@ def _planes(dataset: Dataset, sop_instance_uid: str) -> tuple[tuple[Plane, ...],
 
 
 def _planes_of_frames(dataset: Dataset, sop_instance_uid: str, frames: int) -> tuple[tuple[Plane, ...], str | None]:
+    described = len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    if described != frames:  # type 1, one item per frame: PS3.3 C.7.6.16
+        return (), f"functional groups for {described} of {frames} frames"
     planes = []
     for number in range(1, frames + 1):
         if _is_localizer_frame(dataset, number):
