@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from node.demo.canvas import Canvas, Ellipse, Field, Tube, Window
 from node.demo.skeleton import cage, paint_skeleton, spine_y
@@ -35,6 +36,17 @@ TRUNK_MM = (
     (245.0, 62.0, 66.0, 7.0),
     (420.0, 72.0, 88.0, 7.0),
 )
+_TRUNK = PchipInterpolator(np.array(TRUNK_MM)[:, 0], np.array(TRUNK_MM)[:, 1:])
+
+# What lies between the lungs above the heart: height, half width, half depth.
+UPPER_MEDIASTINUM_MM = (
+    (40.0, 12.0, 30.0),
+    (90.0, 34.0, 42.0),
+    (125.0, 36.0, 46.0),
+    (165.0, 30.0, 40.0),
+    (205.0, 22.0, 26.0),
+)
+_UPPER_MEDIASTINUM = PchipInterpolator(np.array(UPPER_MEDIASTINUM_MM)[:, 0], np.array(UPPER_MEDIASTINUM_MM)[:, 1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +165,7 @@ def grow(seed: int) -> Anatomy:
     random = np.random.default_rng(seed)
     vessels: list[Tube] = []
     for side in (-1.0, 1.0):
-        for _ in range(13):
+        for _ in range(20):
             heading = np.array([side * random.uniform(0.4, 1.0), random.uniform(-0.9, 1.0), random.uniform(-1.2, 1.0)])
             _branch(vessels, random, np.array([side * 40.0, 12.0, 92.0]), heading, 4.8)
     return Anatomy(lung_vessels=tuple(vessels), bowel=tuple(_loop(random) for _ in range(70)))
@@ -166,7 +178,7 @@ def _branch(
     heading: NDArray[np.float64],
     radius: float,
 ) -> None:
-    if radius < 0.7:
+    if radius < 0.55:
         return
     heading = heading / np.linalg.norm(heading)
     end = start + heading * random.uniform(4.0, 7.5) * (1.5 + radius)
@@ -188,9 +200,13 @@ def _loop(random: np.random.Generator) -> Organ:
     radii = (random.uniform(13, 24), random.uniform(11, 19), random.uniform(12, 26))
     gas = centre[1] - radii[1] * random.uniform(-0.2, 0.5) if random.random() < 0.35 else None
     return Organ(
-        name="bowel", centre=centre, radii=radii, hu=random.uniform(18, 40), turn_degrees=random.uniform(0, 90),
+        name="bowel",
+        centre=centre,
+        radii=radii,
+        hu=random.uniform(18, 40),
+        turn_degrees=random.uniform(0, 90),
         gas_above_y=gas,
-    )  # fmt: skip
+    )
 
 
 def paint_couch(canvas: Canvas) -> None:
@@ -217,10 +233,8 @@ def paint_patient(canvas: Canvas, anatomy: Anatomy) -> Field:
 
 def _paint_trunk(canvas: Canvas) -> tuple[Field, Field]:
     """Paint skin, fat and muscle; gives the share covered and the distance to the muscles' outside."""
-    heights, widths, depths, fats = zip(*TRUNK_MM, strict=True)
-    depth = float(np.interp(canvas.z, heights, depths))
-    fat = float(np.interp(canvas.z, heights, fats))
-    skin = Ellipse(x=0.0, y=BACK_Y_MM - depth, rx=float(np.interp(canvas.z, heights, widths)), ry=depth, power=2.35)
+    width, depth, fat = (float(value) for value in _TRUNK(canvas.z))
+    skin = Ellipse(x=0.0, y=BACK_Y_MM - depth, rx=width, ry=depth, power=2.35)
     everywhere = canvas.everywhere
     distance = canvas.distance(skin, everywhere)
     for side in (-1.0, 1.0):
@@ -230,9 +244,29 @@ def _paint_trunk(canvas: Canvas) -> tuple[Field, Field]:
     canvas.paint(everywhere, covered, SKIN_HU)
     canvas.paint(everywhere, canvas.coverage(distance + 1.8), FAT_HU)
     # Fat is thicker in front of the belly and thinner at the back.
-    inner = distance + np.float32(fat)
+    inner = distance + np.float32(fat) * (np.float32(1.0) - np.float32(0.3) * (canvas.y - skin.y) / np.float32(depth))
     canvas.paint(everywhere, canvas.coverage(inner), MUSCLE_HU)
+    _paint_fat_between_muscles(canvas, inner)
     return covered, inner
+
+
+def _paint_fat_between_muscles(canvas: Canvas, inner: Field) -> None:
+    """Paint the seams around the chest's wall, the armpits, and the seams of the back's muscles."""
+    wall = cage(canvas.z)
+    window = canvas.around(wall.grown(20.0))
+    seam = np.abs(canvas.distance(wall, window) - np.float32(9.0)) - np.float32(1.1)
+    # Seen where pectoral and broad back muscles lie on the ribs, not at breastbone, spine and sides.
+    turn = np.arctan2((canvas.y[window[0]] - wall.y) / wall.ry, canvas.x[:, window[1]] / wall.rx)
+    share = np.clip(np.float32(1.3) * np.sin(2 * turn) ** 2, 0, 0.85).astype(np.float32)
+    canvas.paint(window, share * canvas.coverage(np.maximum(seam, inner[window] + 4.0)), FAT_HU)
+    spine = spine_y(canvas.z)
+    for side in (-1.0, 1.0):
+        armpit = Organ(name="armpit", centre=(side * 122, 14, 142), radii=(17, 26, 50), hu=FAT_HU)
+        section = armpit.section(canvas.z)
+        if section is not None:
+            canvas.fill(section, FAT_HU)
+        canvas.fill(Ellipse(x=side * 46.0, y=spine + 32.0, rx=1.6, ry=13.0, turn_degrees=side * 18.0), -70.0)
+        canvas.fill(Ellipse(x=side * 16.0, y=spine + 44.0, rx=12.0, ry=1.2, turn_degrees=side * 35.0), -50.0)
 
 
 def _shoulder(canvas: Canvas, side: float) -> Field:
@@ -275,7 +309,7 @@ def _paint_organ(canvas: Canvas, organ: Organ, window: Window, cavity: Field) ->
     section = organ.section(canvas.z)
     if section is None:
         return
-    distance = np.maximum(canvas.distance(section, window), cavity + 2.0)
+    distance = np.maximum(canvas.distance(section, window), cavity + (0.6 if organ.under_diaphragm else 2.0))
     canvas.paint(window, canvas.coverage(distance), organ.hu)
     if organ.gas_above_y is not None:
         level = canvas.y[window[0]] - np.float32(organ.gas_above_y)
@@ -318,10 +352,12 @@ def _mediastinum(canvas: Canvas, window: Window) -> Field:
         Ellipse(x=4.0, y=-50.0, rx=9.0, ry=46.0),
         Ellipse(x=22.0, y=40.0, rx=17.0, ry=18.0),
     ]
-    if canvas.z > 70.0:
-        parts.append(Ellipse(x=0.0, y=-6.0, rx=34.0, ry=44.0, power=2.4))
-    sections = [HEART[0].section(canvas.z)]
-    parts.extend(section for section in sections if section is not None)
+    if canvas.z > UPPER_MEDIASTINUM_MM[0][0]:
+        width, depth = _UPPER_MEDIASTINUM(min(canvas.z, UPPER_MEDIASTINUM_MM[-1][0]))
+        parts.append(Ellipse(x=0.0, y=-4.0, rx=float(width), ry=float(depth), power=2.4))
+    heart = HEART[0].section(canvas.z)
+    if heart is not None:
+        parts.append(heart)
     distance = canvas.distance(parts[0], window)
     for part in parts[1:]:
         distance = np.minimum(distance, canvas.distance(part, window))

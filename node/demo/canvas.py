@@ -123,7 +123,7 @@ class Canvas:
 
     def coverage(self, distance: Field) -> Field:
         """Give the share of each pixel inside a shape, 0 to 1."""
-        return np.clip(np.float32(0.5) - distance / np.float32(self._edge_mm), 0, 1)
+        return np.asarray(np.clip(np.float32(0.5) - distance / np.float32(self._edge_mm), 0, 1), dtype=np.float32)
 
     def paint(self, window: Window, coverage: Field, hu: float) -> None:
         """Lay tissue over what is there."""

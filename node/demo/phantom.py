@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.ndimage import gaussian_filter
 
 from node import DISCLAIMER, __version__
@@ -27,6 +27,9 @@ TOP_MM = 216.0
 MIDDLE_Y_MM = 24.0
 # Quantum noise: spread, and the scanner kernel's blur of it in pixels.
 NOISE_HU, NOISE_BLUR_PIXELS = 11.0, 0.6
+# Unsigned 12 bits with this intercept, as scanners store it: -1024 to 3071 HU.
+RESCALE_INTERCEPT = -1024
+HIGHEST_STORED = 4095
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +124,6 @@ def write_planning_ct(folder: Path, scan: Scan, *, fresh: bool = False) -> Writt
     )
 
 
-# Unsigned 12 bits with this intercept, as scanners store it: -1024 to 3071 HU.
-RESCALE_INTERCEPT = -1024
-HIGHEST_STORED = 4095
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exam:
     """The examination's UIDs, all derived from one seed text."""
@@ -214,10 +212,10 @@ def _dataset(scan: Scan, exam: _Exam, index: int, drawn: _Slice) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = drawn.plane.sop_instance_uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(drawn.plane.sop_instance_uid)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = drawn.plane.sop_instance_uid
+    dataset.SOPInstanceUID = UID(drawn.plane.sop_instance_uid)
     _describe_exam(dataset, exam)
     _describe_plane(dataset, scan, index, drawn.plane)
     _describe_pixels(dataset, drawn.stored)

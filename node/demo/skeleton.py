@@ -4,6 +4,7 @@ Frame: x to the patient's left, y to the back, z to the head; y = 112 is the ski
 """
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from node.demo.canvas import Canvas, Ellipse, Field, Tube
 
@@ -21,11 +22,14 @@ CAGE_MM = (
     (20.0, 140.0, 92.0),
     (80.0, 134.0, 87.0),
     (130.0, 116.0, 77.0),
-    (170.0, 88.0, 62.0),
-    (195.0, 58.0, 47.0),
-    (212.0, 34.0, 34.0),
-    (260.0, 30.0, 30.0),
+    (170.0, 90.0, 63.0),
+    (192.0, 64.0, 49.0),
+    (208.0, 30.0, 26.0),
+    (214.0, 7.0, 7.0),
+    (430.0, 7.0, 7.0),
 )
+
+_CAGE = PchipInterpolator(np.array(CAGE_MM)[:, 0], np.array(CAGE_MM)[:, 1:])
 
 # Per rib: how far its front end lies below its root, where bone ends and where cartilage ends (0 back, 1 front).
 RIBS = (
@@ -61,10 +65,9 @@ CORD_HU = 38.0
 
 def cage(z: float) -> Ellipse:
     """Give the ribs' wall at a height, as an ellipse."""
-    heights, widths, depths = zip(*CAGE_MM, strict=True)
-    depth = float(np.interp(z, heights, depths))
+    width, depth = _CAGE(z)
     # The back of the cage stays near the skin of the back while the front rises and falls with the depth.
-    return Ellipse(x=0.0, y=86.0 - depth, rx=float(np.interp(z, heights, widths)), ry=depth, power=2.2)
+    return Ellipse(x=0.0, y=86.0 - float(depth), rx=float(width), ry=float(depth), power=2.2)
 
 
 def spine_y(z: float) -> float:
@@ -134,8 +137,8 @@ def _paint_arch(canvas: Canvas, y: float, below: float, size: float) -> None:
             foot, tip = side * (canal.rx + 3.0), side * reach
             canvas.fill_bone_tube(_level_rod((foot, y - 2.0), (tip, y + 7.0), canvas.z, 4.6), ARCH_HU)
     if below > 0.35:
-        length = 8.0 + 16.0 * min(1.0, (below - 0.35) / 0.35)
         back = y + canal.ry + lamina
+        length = max(2.0, min(8.0 + 16.0 * min(1.0, (below - 0.35) / 0.35), 96.0 - back))
         canvas.fill_bone_tube(_level_rod((0.0, back), (0.0, back + length), canvas.z, 3.2), ARCH_HU)
     canvas.fill(canal, CANAL_HU)
     canvas.fill(canal.grown(-2.8), CORD_HU)
