@@ -1,5 +1,235 @@
-"""The command line."""
+"""The command line: arguments in, exit status out. Faults are one sentence and what to do, never a traceback.
+
+Exit status: 0 done; 1 could not be done, the reason is printed; 2 wrong arguments, configuration or installation.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from node import DISCLAIMER, __version__
+from node.config import Config, load
+from node.domain.errors import NodeError, SetupError
+from node.resources import shipped
+
+app = typer.Typer(
+    name="delineate",
+    help=f"""A DICOM node that contours by itself: a CT comes in by C-STORE, RT Structure Set and Segmentation go out.
+
+Try it:         delineate demo
+
+Without a net:  delineate contour CT_FOLDER RESULTS
+
+As a node:      delineate check --config node.toml; delineate serve --config node.toml
+
+{DISCLAIMER}
+""",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The node's configuration. Default: the one that comes with it."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs; cuda refuses to run without a GPU.")
+]
+
+out = Console()
+err = Console(stderr=True)
 
 
 def main() -> None:
     """Run the command line."""
+    with _faults_as_sentences():
+        app()
+
+
+@contextmanager
+def _faults_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except NodeError as error:
+        err.print(f"[bold red]Error:[/] {_escaped(error.reason)}")
+        err.print(f"[bold]What to do:[/] {_escaped(error.remedy)}")
+        sys.exit(2 if isinstance(error, SetupError) else 1)
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        out.print(f"delineate {__version__}", highlight=False)
+        raise typer.Exit
+
+
+def _config(path: Path | None) -> tuple[Config, Path]:
+    path = path or shipped("conf") / "node.toml"
+    return load(path), path.absolute()
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep configuration, log, images and results here.")
+    ] = None,
+    picture: Annotated[Path, typer.Option(metavar="FILE", help="Where to draw the contours.")] = Path("contours.png"),
+) -> None:
+    """See the node at work: it sends itself a synthetic CT by C-STORE and shows what comes out.
+
+    Starts a node and a destination on free ports of this machine, sends, waits, tells what happened, draws a picture,
+    and stops both again. Needs no configuration, no GPU and no PACS.
+
+    Example: delineate demo --keep /tmp/demo
+    """
+    from node.demo.show import show  # noqa: PLC0415 - spares the other commands the time of importing it
+
+    raise typer.Exit(show(out, picture=picture, keep=keep))
+
+
+@app.command()
+def contour(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT... OUTPUT", help="Folders, files or zips of DICOM; last, the folder for the results."
+        ),
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Model package; may be given more than once.")
+    ] = None,
+    outputs: Annotated[Literal["both", "rtstruct", "seg"], typer.Option("--outputs", help="What to write.")] = "both",
+    device: DeviceOption = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    model_dir: Annotated[
+        list[Path] | None, typer.Option("--model-dir", metavar="FOLDER", help="A further folder with model packages.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Contour files without a network: DICOM in, RT Structure Set and Segmentation out.
+
+    Every series found is judged as the node judges it; what is no complete, regular volume is declined with the
+    reason. Exit status 1 if no series could be contoured.
+
+    Examples:
+
+      delineate contour ct_folder results
+
+      delineate contour study.zip results --model body-bones --outputs rtstruct
+    """
+    from node.commands import contour_command  # noqa: PLC0415 - see demo
+
+    if len(inputs) < 2:
+        raise SetupError("INPUT and OUTPUT are both needed.", "Example: delineate contour ct_folder results")
+    status = contour_command(
+        inputs[:-1],
+        inputs[-1],
+        models=model or ["body-bones"],
+        outputs=("rtstruct", "seg") if outputs == "both" else (outputs,),
+        device=device,
+        threads=threads,
+        model_dirs=model_dir or [],
+        console=None if as_json else out,
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    role: Annotated[
+        Literal["receiver", "contourer", "dispatcher"] | None,
+        typer.Option(help="Be only one of the node's processes. Without it: all of them, supervised."),
+    ] = None,
+    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run the node until it is told to stop (Ctrl-C or SIGTERM).
+
+    It may be killed at any moment: what was acknowledged is on disk, and the next start goes on with it.
+
+    Example: delineate serve --config conf/node.toml
+    """
+    from node import service  # noqa: PLC0415 - see demo
+
+    settings, path = _config(config)
+    service.set_up_logging(settings.node.log_format, role or "supervisor")
+    if role is not None:
+        service.run_role(settings, role, supervised=supervised)
+        return
+    raise typer.Exit(service.serve(settings, path))
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Try configuration, folders, models, device and every destination (C-ECHO), and say what to do about failures.
+
+    Exit status 1 if anything failed, 2 if the configuration is wrong.
+
+    Example: delineate check --config conf/node.toml
+    """
+    from node.commands import check_command  # noqa: PLC0415 - see demo
+
+    settings, path = _config(config)
+    raise typer.Exit(check_command(settings, path, None if as_json else out))
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    states: Annotated[bool, typer.Option("--states", help="Explain every state and end.")] = False,
+) -> None:
+    """Show series, jobs and deliveries, each in its state with the reason. Works while the node runs or is stopped.
+
+    Example: delineate status --config conf/node.toml
+    """
+    from node.status import print_states, print_status, read_status  # noqa: PLC0415 - see demo
+
+    if states:
+        print_states(out)
+        return
+    known = read_status(_config(config)[0])
+    if as_json:
+        sys.stdout.write(json.dumps(known, indent=2, default=str) + "\n")
+    else:
+        print_status(known, out)
+
+
+@app.command()
+def route(
+    inputs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="DICOM files, folders or zips.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which route would take these series, and why the others would not.
+
+    Exit status 1 if a series finds no route.
+
+    Example: delineate route --config conf/node.toml ct_folder
+    """
+    from node.commands import route_command  # noqa: PLC0415 - see demo
+
+    raise typer.Exit(route_command(inputs, _config(config)[0], None if as_json else out))

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from node.domain.errors import SetupError
 from node.dicom.headers import ROUTING_KEYWORDS
+from node.domain.errors import SetupError
 from node.domain.routing import OutputKind, Route
 from node.domain.series import CompletionPolicy
 

@@ -8,18 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
-import pydicom
-
 from node import __version__
-from node.adapters.dicom_files import find_instances
+from node.adapters.dicom_files import Skipped, dataset_loader, find_instances
 from node.adapters.result_store import write_durably
 from node.domain.errors import InputError, NodeError
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import OutputKind
 from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, Stalled, assess
 from node.inference.predictor import Progress
-from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
 from node.pipeline import contour_series
+from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,29 +69,30 @@ def contour_files(
         Gives a progress for one series.
     """
     with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
-        found = find_instances(inputs, unpack_into=Path(unpacked))
-        by_series: dict[str, list[tuple[Path, ReceivedInstance]]] = defaultdict(list)
-        for path, instance in found.instances:
-            by_series[instance.series_instance_uid].append((path, instance))
+        by_series: dict[str, list[ReceivedInstance]] = defaultdict(list)
+        unusable = []
+        for found in find_instances(inputs, unpack_into=Path(unpacked)):
+            if isinstance(found, Skipped):
+                unusable.append((str(found.path), found.reason))
+            else:
+                by_series[found.series_instance_uid].append(found)
         results = [
             one
-            for series_uid, members in sorted(by_series.items())
-            for one in _series(series_uid, members, output, models, outputs, policy, progress)
+            for series_uid, instances in sorted(by_series.items())
+            for one in _series(series_uid, tuple(instances), output, models, outputs, policy, progress)
         ]
-    unusable = tuple((str(path), reason) for path, reason in found.unusable)
-    return OfflineResult(series=tuple(results), unusable=unusable)
+    return OfflineResult(series=tuple(results), unusable=tuple(unusable))
 
 
 def _series(
     series_uid: str,
-    members: Sequence[tuple[Path, ReceivedInstance]],
+    instances: tuple[ReceivedInstance, ...],
     output: Path,
     models: Sequence[OpenModel],
     outputs: Sequence[OutputKind],
     policy: CompletionPolicy,
     progress: Callable[[str], Progress],
 ) -> list[SeriesResult]:
-    instances = tuple(instance for _, instance in members)
     known: dict[str, Any] = {
         "series_uid": series_uid,
         "modality": instances[0].modality,
@@ -115,12 +114,13 @@ def _series(
     fitting = [model for model in models if verdict.manifest.modality in model.package.modalities]
     if not fitting:
         wanted = ", ".join(sorted({modality for model in models for modality in model.package.modalities}))
-        return [SeriesResult(**known, contoured=False, reason=f"no model for this modality; the models are for {wanted}")]
-    paths = {instance.file_name: path for path, instance in members}
+        return [
+            SeriesResult(**known, contoured=False, reason=f"no model for this modality; the models are for {wanted}")
+        ]
     results = []
     for model in fitting:
         try:
-            results.append(_contour(known, verdict, paths, output, model, outputs, progress(series_uid)))
+            results.append(_contour(known, verdict, output, model, outputs, progress(series_uid)))
         except (NodeError, OSError) as error:
             reason = error.reason if isinstance(error, NodeError) else str(error)
             results.append(SeriesResult(**known, contoured=False, reason=reason))
@@ -130,7 +130,6 @@ def _series(
 def _contour(
     known: dict[str, Any],
     complete: Complete,
-    paths: dict[str, Path],
     output: Path,
     model: OpenModel,
     outputs: Sequence[OutputKind],
@@ -144,7 +143,7 @@ def _contour(
         progress(name, 0, 1)
 
     phase("read")
-    volume, headers = read_series(manifest, lambda name: pydicom.dcmread(paths[name]))
+    volume, headers = read_series(manifest, dataset_loader(output, manifest.files))
     contoured = contour_series(
         volume,
         manifest=manifest,

@@ -10,14 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-import pydicom
 import structlog
-from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
-from node.adapters.dicom_files import read_file
+from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
@@ -25,12 +22,12 @@ from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scp import Receiver
+from node.adapters.storage_scp import Receiver, ReceiverSettings
 from node.adapters.storage_scu import store
 from node.config import Config
 from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
-from node.domain.errors import InputError, SetupError
+from node.domain.errors import SetupError
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.resources import shipped
 from node.stages.assemble import Assembler
@@ -173,7 +170,9 @@ def serve(config: Config, config_path: Path) -> int:
 
 
 def _unwritable(folder: Path, error: OSError) -> SetupError:
-    return SetupError(f"The data folder {folder} cannot be used: {error.strerror}.", "Give node.data_dir a writable one.")
+    return SetupError(
+        f"The data folder {folder} cannot be used: {error.strerror}.", "Give node.data_dir a writable one."
+    )
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
@@ -201,17 +200,15 @@ def _receiver(node: Node) -> Callable[[], None]:
     lost = node.ledger.associations_lost()
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
-    receiver = Receiver(
+    settings = ReceiverSettings(
         ae_title=section.ae_title,
         host=section.host,
         port=section.port,
-        handle=partial(receive, inbox=node.inbox),
-        observer=LedgerObserver(node.ledger),
         require_called_ae_title=section.require_called_ae_title,
         maximum_associations=section.maximum_associations,
     )
+    receiver = Receiver(settings, handle=partial(receive, inbox=node.inbox), observer=LedgerObserver(node.ledger))
     receiver.start()
-    log("listening", ae_title=section.ae_title, host=section.host, port=receiver.port)
     return receiver.stop
 
 
@@ -255,17 +252,11 @@ class LedgerObserver:
 def _contourer(node: Node) -> Callable[[], None]:
     section = node.config.node
 
-    def read_dataset(series_uid: str, file_name: str) -> Dataset:
-        try:
-            return pydicom.dcmread(node.inbox.path(series_uid, file_name))
-        except InvalidDicomError as error:
-            raise InputError(f"The stored file {file_name} is not DICOM any more.") from error
-
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
         results=ResultStore(node.data_dir),
-        read_dataset=read_dataset,
+        loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
         open_model=WarmModels(node.models, section.device, section.device_id, section.threads),
         software_version=__version__,
         now=time.time,
@@ -410,7 +401,9 @@ def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
         return
     if row["state"] == JobState.QUEUED:
         ledger.move_job(job, JobState.CONTOURING)
-    enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600)))
+    enqueue = partial(
+        _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
+    )
     ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)
 
 
@@ -441,8 +434,9 @@ def set_up_logging(log_format: str, role: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
+    )
     # pydicom's and pynetdicom's warnings quote element values.
     for name in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.ERROR)
-

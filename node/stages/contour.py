@@ -50,8 +50,8 @@ class Contourer:
 
     Parameters
     ----------
-    read_dataset
-        Reads one stored instance: (series, file name) -> data set with pixels.
+    loader
+        Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
     open_model
         Gives a model package with its network, by name, kept warm; raises SetupError or ResourceError.
     quarantine
@@ -64,7 +64,7 @@ class Contourer:
         ledger: JobLedger,
         queue: Queue,
         results: ResultStore,
-        read_dataset: Callable[[str, str], Dataset],
+        loader: Callable[[str, Mapping[str, str]], Callable[[str], Dataset]],
         open_model: Callable[[str], OpenModel],
         software_version: str,
         now: Callable[[], float],
@@ -73,7 +73,7 @@ class Contourer:
         self._ledger = ledger
         self._queue = queue
         self._results = results
-        self._read_dataset = read_dataset
+        self._loader = loader
         self._open_model = open_model
         self._software_version = software_version
         self._now = now
@@ -109,7 +109,7 @@ class Contourer:
         watch = Stopwatch(self._now)
         watch.phase("read")
         manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
-        volume, headers = read_series(manifest, lambda name: self._read_dataset(row["series_uid"], name))
+        volume, headers = read_series(manifest, self._loader(row["series_uid"], manifest.files))
         watch.phase("model")
         model = self._open_model(row["model"])
         contoured = contour_series(
@@ -179,22 +179,22 @@ class Contourer:
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
 
-def read_series(manifest: SeriesManifest, read: Callable[[str], Dataset]) -> tuple[Volume, list[Dataset]]:
+def read_series(manifest: SeriesManifest, load: Callable[[str], Dataset]) -> tuple[Volume, list[Dataset]]:
     """Read a manifest's voxels, and its instances' headers without their pixels.
 
     Parameters
     ----------
-    read
-        Reads one instance by its file name.
+    load
+        Reads one instance with its pixels, by SOP Instance UID.
     """
     headers: list[Dataset] = []
 
-    def load(sop_instance_uid: str) -> Dataset:
-        dataset = read(manifest.files[sop_instance_uid])
+    def load_and_keep(sop_instance_uid: str) -> Dataset:
+        dataset = load(sop_instance_uid)
         headers.append(dataset)
         return dataset
 
-    volume = read_volume(load, manifest)
+    volume = read_volume(load_and_keep, manifest)
     for dataset in headers:
         dataset.pop("PixelData", None)
     return volume, headers

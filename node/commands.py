@@ -1,0 +1,201 @@
+"""What the commands print: the join between the command line and what it calls."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from node import DISCLAIMER
+from node.adapters.dicom_files import Skipped, find_instances
+from node.adapters.model_store import ModelStore
+from node.adapters.onnx_session import open_predictor
+from node.checkup import Finding, check
+from node.config import Config
+from node.domain.errors import SetupError
+from node.domain.routing import Accepted, OutputKind, RouteCheck, decide
+from node.domain.series import CompletionPolicy
+from node.inference.predictor import Progress as ProgressFunction
+from node.offline import OfflineResult, SeriesResult, contour_files
+from node.resources import shipped
+from node.service import set_up_logging
+from node.stages.contour import OpenModel
+
+
+def contour_command(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    models: Sequence[str],
+    outputs: Sequence[OutputKind],
+    device: Literal["auto", "cpu", "cuda"],
+    threads: int,
+    model_dirs: Sequence[Path],
+    console: Console | None,
+) -> int:
+    """Contour files and tell what became of them; JSON where there is no console. Gives the exit status."""
+    set_up_logging("text", "contour")
+    _check_inputs(inputs, output)
+    model_store = ModelStore([*{folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}.values()])
+    loaded = [model_store.load(name) for name in models]
+    opened = [
+        OpenModel(package=one.package, predictor=open_predictor(one, device=device, threads=threads or None))
+        for one in loaded
+    ]
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        result = contour_files(
+            inputs,
+            output,
+            models=opened,
+            outputs=outputs,
+            # Files do not grow: judged at once.
+            policy=CompletionPolicy(quiet_period_s=0.0, settle_s=0.0),
+            progress=lambda series_uid: _bar(bar, bar.add_task(f"series …{series_uid[-12:]}", total=1)),
+        )
+    if console is None:
+        _print_json(result.as_json())
+    else:
+        _print_offline(result, console)
+    return 0 if any(series.contoured for series in result.series) else 1
+
+
+def _check_inputs(inputs: Sequence[Path], output: Path) -> None:
+    for path in inputs:
+        if not path.exists():
+            raise SetupError(f"{path} does not exist.", "Name folders, files or zips of DICOM, then the output folder.")
+    if output.exists() and not output.is_dir():
+        raise SetupError(f"The output {output} is a file.", "The last argument is the folder for the results.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"The output folder {output} cannot be made: {error.strerror}.", "Name another.") from error
+
+
+def _bar(bar: Progress, task: TaskID) -> ProgressFunction:
+    def progress(doing: str, done: int, of: int) -> None:
+        bar.update(task, description=doing, completed=done, total=of)
+
+    return progress
+
+
+def _print_offline(result: OfflineResult, console: Console) -> None:
+    for series in result.series:
+        _print_series(series, console)
+    reasons: dict[str, list[str]] = {}
+    for path, reason in result.unusable:
+        reasons.setdefault(reason, []).append(path)
+    for reason, paths in reasons.items():
+        console.print(f"[yellow]not used[/] {len(paths)} file(s), {escape(paths[0])}: {escape(reason)}", soft_wrap=True)
+    if not result.series and not result.unusable:
+        console.print("No file was found.")
+    console.print(f"[dim]{DISCLAIMER}[/]")
+
+
+def _print_series(series: SeriesResult, console: Console) -> None:
+    heading = f"{series.modality} series {series.series_uid}, {series.instances} instances"
+    if not series.contoured:
+        console.print(f"[yellow]declined[/] {heading}: {escape(series.reason)}", soft_wrap=True, highlight=False)
+        return
+    console.print(f"[green]contoured[/] {heading}", soft_wrap=True, highlight=False)
+    console.print(f"  judged whole: {escape('; '.join(series.evidence))}", soft_wrap=True, highlight=False)
+    for left_out in series.left_out:
+        console.print(f"  left out: {escape(left_out)}", soft_wrap=True, highlight=False)
+    print_report(series.report, series.timings, console)
+    for path in series.files:
+        console.print(f"  wrote {escape(path)}", soft_wrap=True, highlight=False)
+
+
+def print_report(report: dict[str, Any], timings: dict[str, float], console: Console) -> None:
+    """Print structures with volumes, omissions, where it was computed, and seconds per stage."""
+    for structure in report["structures"]:
+        console.print(
+            f"  {structure['name']:<16} {structure['volume_cm3']:>10.1f} cm³  {structure['contours']:>5} contours",
+            highlight=False,
+        )
+    for omitted in report["omitted"]:
+        console.print(f"  [yellow]no {escape(omitted['name'])}[/]: {escape(omitted['reason'])}", soft_wrap=True)
+    for note in report["notes"]:
+        console.print(f"  note: {escape(note)}", soft_wrap=True)
+    model = f"{report['model']} {report['model_version']}"
+    console.print(f"  by {escape(model)} on {escape(report['computed_by'])}", soft_wrap=True, highlight=False)
+    spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in timings.items())
+    console.print(f"  seconds: {spent}", soft_wrap=True, highlight=False)
+
+
+def check_command(config: Config, path: Path, console: Console | None) -> int:
+    """Tell what works and what does not. Gives the exit status."""
+    set_up_logging("text", "check")
+    findings: list[Finding] = [Finding(subject="configuration", holds=True, said=f"{path} is valid")]
+    if console is not None:
+        _print_finding(findings[0], console)
+    for finding in check(config):
+        findings.append(finding)
+        if console is not None:
+            _print_finding(finding, console)
+    if console is None:
+        _print_json([asdict(finding) for finding in findings])
+    return 0 if all(finding.holds for finding in findings) else 1
+
+
+def _print_finding(finding: Finding, console: Console) -> None:
+    mark = "[green]ok  [/]" if finding.holds else "[bold red]FAIL[/]"
+    console.print(f"{mark} {finding.subject}: {escape(finding.said)}", soft_wrap=True, highlight=False)
+    if not finding.holds:
+        console.print(f"     what to do: {escape(finding.what_to_do)}", soft_wrap=True, highlight=False)
+
+
+def route_command(inputs: Sequence[Path], config: Config, console: Console | None) -> int:
+    """Tell which route takes each series. Gives the exit status."""
+    for path in inputs:
+        if not path.exists():
+            raise SetupError(f"{path} does not exist.", "Name DICOM files, folders or zips.")
+    routes = [route.route() for route in config.routes]
+    attributes: dict[str, dict[str, str]] = {}
+    unusable: list[Skipped] = []
+    with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
+        for found in find_instances(inputs, unpack_into=Path(unpacked)):
+            if isinstance(found, Skipped):
+                unusable.append(found)
+            else:
+                attributes.setdefault(found.series_instance_uid, dict(found.attributes))
+    decisions = [(series_uid, decide(routes, values)) for series_uid, values in attributes.items()]
+    told = [
+        {
+            "series_uid": series_uid,
+            "route": decision.route.name if isinstance(decision, Accepted) else None,
+            "checks": _checks(decision.checks),
+        }
+        for series_uid, decision in decisions
+    ]
+    if console is None:
+        _print_json({"series": told, "unusable": [{"path": str(one.path), "reason": one.reason} for one in unusable]})
+    else:
+        _print_routes(told, unusable, console)
+    return 0 if told and all(one["route"] for one in told) else 1
+
+
+def _checks(checks: Iterable[RouteCheck]) -> list[dict[str, Any]]:
+    return [{"route": one.route.name, "matches": one.matches, "reasons": list(one.reasons)} for one in checks]
+
+
+def _print_routes(told: Sequence[dict[str, Any]], unusable: Sequence[Skipped], console: Console) -> None:
+    for series in told:
+        taken = f"[green]taken by {series['route']}[/]" if series["route"] else "[yellow]no route takes it[/]"
+        console.print(f"series {series['series_uid']}: {taken}", soft_wrap=True, highlight=False)
+        for one in series["checks"]:
+            said = "matches" if one["matches"] else "; ".join(one["reasons"])
+            console.print(f"  {one['route']}: {escape(said)}", soft_wrap=True, highlight=False)
+    for one in unusable:
+        console.print(f"[yellow]not used[/] {escape(str(one.path))}: {escape(one.reason)}", soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
