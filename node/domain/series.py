@@ -12,8 +12,8 @@ from typing import Any, Literal
 from node.domain.errors import InputError
 from node.domain.grid import Grid, Plane
 from node.domain.instance import ReceivedInstance
-from node.domain.stack import LeftOut as LeftOut  # noqa: PLC0414 - part of the manifest, so it is ours to export
 from node.domain.stack import ROUNDING_MM, Obstacle, Stack, choose_stack
+from node.domain.stack import LeftOut as LeftOut  # noqa: PLC0414 - part of the manifest, so it is ours to export
 
 Ending = Literal["open", "released", "aborted", "lost"]
 
