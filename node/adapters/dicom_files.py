@@ -206,12 +206,16 @@ def _pixel_digest(file: BinaryIO, dataset: Dataset) -> str:
         file.seek(0)
         whole = pydicom.dcmread(file, force=True)
         return hashlib.sha256(whole.PixelData).hexdigest() if "PixelData" in whole else ""
-    length = _length_of_pixel_data(
-        file, explicit=not syntax.is_implicit_VR, order="<" if syntax.is_little_endian else ">"
-    )
+    order = "<" if syntax.is_little_endian else ">"
+    length = _length_of_pixel_data(file, explicit=not syntax.is_implicit_VR, order=order)
     if length is None:
         return ""
-    return _digest_of_rest(file) if length == _UNDEFINED_LENGTH else _digest_of(file, length)
+    digest = hashlib.sha256()
+    if length == _UNDEFINED_LENGTH:
+        _digest_fragments(digest, file)
+    else:
+        _digest(digest, file, length)
+    return digest.hexdigest()
 
 
 def _length_of_pixel_data(file: BinaryIO, *, explicit: bool, order: str) -> int | None:
@@ -228,19 +232,25 @@ def _length_of_pixel_data(file: BinaryIO, *, explicit: bool, order: str) -> int 
     return int(struct.unpack_from(order + "L", head, len(head) - 4)[0])
 
 
-def _digest_of(file: BinaryIO, length: int) -> str:
-    digest = hashlib.sha256()
+def _digest_fragments(digest: "hashlib._Hash", file: BinaryIO) -> None:
+    """Digest items up to the sequence delimiter: PS3.5 A.4, always little endian."""
+    while True:
+        head = file.read(8)
+        if len(head) < 8:
+            raise InputError("cut off: Pixel Data in fragments without their end")
+        group, element, length = struct.unpack("<HHL", head)
+        if (group, element) == (0xFFFE, 0xE0DD):
+            return
+        if (group, element) != (0xFFFE, 0xE000):
+            raise InputError("damaged: Pixel Data in fragments holds something else")
+        digest.update(head)
+        _digest(digest, file, length)
+
+
+def _digest(digest: "hashlib._Hash", file: BinaryIO, length: int) -> None:
     left = length
     while left and (chunk := file.read(min(left, _CHUNK))):
         digest.update(chunk)
         left -= len(chunk)
     if left:
-        raise InputError(f"cut off: Pixel Data of {length} bytes, of which {length - left} are there")
-    return digest.hexdigest()
-
-
-def _digest_of_rest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
+        raise InputError(f"cut off: {length} bytes of Pixel Data, of which {length - left} are there")

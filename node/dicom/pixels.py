@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
@@ -35,6 +36,8 @@ _UNDECODABLE = (
     OSError,
     struct.error,
 )
+# The marker that ends every JPEG-LS stream (ISO/IEC 14495-1).
+_END_OF_IMAGE = b"\xff\xd9"
 # PS3.3 C.8.2.1: type 1 in these, so without them the values would not be Hounsfield units or activity.
 _NEEDS_RESCALE = frozenset({"CT", "PT"})
 # Rescale Type of a CT; absent means HU. "US" (unspecified) is what anonymisers and old consoles write for HU.
@@ -117,13 +120,26 @@ def _check(dataset: Dataset, planes: Sequence[Plane]) -> None:
 
 
 def _check_length(dataset: Dataset) -> None:
-    """Name the figures where native pixel data is cut off: the decoder would only say that it failed."""
-    if _transfer_syntax(dataset).is_compressed:
-        return
+    """Name the figures where pixel data is cut off, and find what a decoder would not."""
+    syntax = _transfer_syntax(dataset)
     frames = int(dataset.get("NumberOfFrames") or 1)
+    if syntax in JPEGLSTransferSyntaxes:
+        _check_ends(dataset, frames)
+    if syntax.is_compressed:
+        return
     expected = frames * dataset.Rows * dataset.Columns * int(dataset.get("BitsAllocated") or 0) // 8
     if len(dataset.PixelData) < expected:
         raise InputError(f"Pixel Data is cut off: {len(dataset.PixelData)} bytes instead of {expected}.")
+
+
+def _check_ends(dataset: Dataset, frames: int) -> None:
+    # A near-lossless JPEG-LS stream that is cut off decodes, without a word, to an image of which a part is wrong.
+    try:
+        for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=frames), start=1):
+            if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+                raise InputError(f"frame {number} is cut off: {len(frame)} bytes without an end of image.")
+    except _UNDECODABLE as error:
+        raise InputError(f"the fragments of Pixel Data form no {frames} frames.") from error
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
@@ -144,7 +160,8 @@ def _decoded_frames(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArra
         for stored in frames:
             yield stored if by_decoder else _without_unused_bits(dataset, stored)
     except _UNDECODABLE as error:
-        raise InputError(f"pixels in transfer syntax {syntax.name} cannot be decoded: {error}") from error
+        why = " ".join(str(error).split())
+        raise InputError(f"pixels in transfer syntax {syntax.name} cannot be decoded: {why}") from error
 
 
 def _without_unused_bits(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.integer]:
