@@ -1,7 +1,9 @@
 """The Storage SCU: sends Part 10 files to a destination and gives its answer to each.
 
 An object goes out byte for byte as its file holds it where the destination takes its transfer syntax. Otherwise
-Implicit and Explicit VR Little Endian are turned into each other, which loses nothing.
+Explicit VR Little Endian becomes Implicit, which loses nothing and which everybody must take (PS3.5 10.1). Implicit
+never becomes Explicit: Contour Data above 65534 bytes would turn into UN (PS3.5 6.2.2), which planning systems cannot
+load.
 """
 
 import socket
@@ -32,7 +34,6 @@ DELIVERED_CLASSES = {
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-CONVERTIBLE = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN)
 
 # PS3.4 Table B.2-1 and PS3.7 C.5: what a destination's status means. Ranges by their first digits.
 STATUS_MEANINGS = {
@@ -124,8 +125,9 @@ class _Outgoing:
     @property
     def transfer_syntaxes(self) -> tuple[str, ...]:
         """Give what the object can be sent in, its own first."""
-        own = self.transfer_syntax_uid
-        return (own, *(one for one in CONVERTIBLE if one != own)) if own in CONVERTIBLE else (own,)
+        if self.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
+            return EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+        return (self.transfer_syntax_uid,)
 
 
 class _Caller:
@@ -243,11 +245,7 @@ class _Caller:
 
 
 def _contexts(objects: Sequence[_Outgoing]) -> list[Any]:
-    """Propose a presentation context for every class and transfer syntax.
-
-    One syntax in each, so that the destination cannot choose Explicit VR where it would take Implicit VR too: Contour
-    Data above 65534 bytes becomes UN in Explicit VR (PS3.5 6.2.2), and planning systems cannot load that.
-    """
+    """Propose a context for every class and transfer syntax: one each, so that we choose and not the destination."""
     wanted = dict.fromkeys((one.sop_class_uid, syntax) for one in objects for syntax in one.transfer_syntaxes)
     return [build_context(sop_class, syntax) for sop_class, syntax in wanted]
 
