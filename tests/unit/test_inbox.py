@@ -1,0 +1,257 @@
+"""The inbox on a real file system."""
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from node.adapters import inbox as inbox_module
+from node.adapters.inbox import Inbox
+from node.domain.arrival import Arrival, InstanceIdentity
+from node.domain.errors import ResourceError, SetupError
+from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.stages.ports import Inbox as InboxPort
+from node.stages.ports import SeriesFolder
+from node.stages.receive import examine
+from tests.unit.test_receive import IMPLICIT, arrival, image
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    """Give an inbox in a new folder."""
+    return Inbox(tmp_path / "inbox", minimum_free_gb=0)
+
+
+def identity_of(one: Arrival) -> InstanceIdentity:
+    """Examine an arrival that is in order."""
+    verdict = examine(one)
+    assert isinstance(verdict, InstanceIdentity)
+    return verdict
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """Give every file under a folder."""
+    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
+
+
+def test_it_is_what_the_stages_ask_for(inbox: Inbox) -> None:
+    for_receiving: InboxPort = inbox
+    for_assembling: SeriesFolder = inbox
+
+    assert for_receiving.has_room_for(0)
+    assert for_assembling.series_uids() == []
+
+
+def test_the_data_set_is_stored_byte_for_byte_under_our_own_meta_information(inbox: Inbox) -> None:
+    one = arrival(image(), IMPLICIT)
+
+    stored = inbox.store(one, identity_of(one))
+
+    path = inbox.path(stored.series_instance_uid, stored.file_name)
+    assert path.read_bytes().endswith(one.data_set)
+    read = dcmread(path)
+    assert read.file_meta.TransferSyntaxUID == IMPLICIT
+    assert read.file_meta.MediaStorageSOPClassUID == read.SOPClassUID
+    assert read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID
+    assert read.file_meta.SourceApplicationEntityTitle == "SCANNER"
+    assert read.file_meta.ReceivingApplicationEntityTitle == "DELINEATE"
+    assert read.file_meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+    assert read.file_meta.ImplementationVersionName == IMPLEMENTATION_VERSION_NAME
+    assert path.stat().st_size == 132 + 12 + read.file_meta.FileMetaInformationGroupLength + len(one.data_set)
+    assert read == image()
+
+
+def test_the_same_data_set_again_leaves_the_file_untouched(inbox: Inbox) -> None:
+    one = arrival()
+    first = inbox.store(one, identity_of(one))
+    path = inbox.path(first.series_instance_uid, first.file_name)
+    before, stamp = path.stat(), inbox.stamp(first.series_instance_uid)
+
+    again = inbox.store(replace(one, calling_ae_title="OTHER"), identity_of(one))
+
+    assert (first.was_there, again.was_there) == (False, True)
+    assert again.file_name == first.file_name
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert inbox.stamp(first.series_instance_uid) == stamp
+
+
+def test_the_same_instance_with_other_content_is_another_file(inbox: Inbox) -> None:
+    changed = image()
+    changed.SeriesDescription = "changed"
+    one, other = arrival(), arrival(changed)
+
+    names = {inbox.store(each, identity_of(each)).file_name for each in (one, other)}
+
+    assert len(names) == 2
+    assert set(inbox.file_names(identity_of(one).series_instance_uid)) == names
+
+
+def test_nothing_half_written_is_ever_seen_and_the_next_start_removes_it(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = arrival()
+
+    def power_cut(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            inbox._write(tmp_path / "inbox" / "never.dcm", one.data_set)
+
+    assert [name for name in everything_in(tmp_path) if not name.endswith(".part")] == []
+    assert Inbox(tmp_path / "inbox").remove_unfinished() == 1
+    assert everything_in(tmp_path) == {}
+
+
+def test_success_comes_after_file_folder_and_parent_are_synced(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = arrival()
+    series = inbox.path(identity_of(one).series_instance_uid)
+    steps = recorded_steps(monkeypatch)
+
+    inbox.store(one, identity_of(one))
+
+    assert steps == [f"sync {series.parent.name}", "sync part", "rename", f"sync {series.name}"]
+
+
+def test_a_series_folder_left_by_a_killed_process_is_synced_anew(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = arrival()
+    inbox.path(identity_of(one).series_instance_uid).mkdir()
+    steps = recorded_steps(monkeypatch)
+
+    Inbox(tmp_path / "inbox").store(one, identity_of(one))
+
+    assert "sync inbox" in steps
+
+
+def recorded_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record every fsync and rename in order."""
+    steps: list[str] = []
+    fsync: Callable[[int], None] = os.fsync
+    rename = Path.rename
+
+    def recording_fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        steps.append("sync part" if name.suffix == ".part" else f"sync {name.name}")
+        fsync(descriptor)
+
+    def recording_rename(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(Path, "rename", recording_rename)
+    return steps
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = arrival()
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".part":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(ResourceError, match="No space left on device"):
+        inbox.store(one, identity_of(one))
+
+    assert everything_in(tmp_path) == {}
+    assert inbox.series_uids() == []
+
+
+def test_a_refused_data_set_is_kept_once_with_its_reason(inbox: Inbox, tmp_path: Path) -> None:
+    one = replace(arrival(), affected_sop_instance_uid="../../x", data_set=b"not a data set")
+
+    inbox.keep_rejected(one, "The data set is empty")
+    inbox.keep_rejected(one, "The data set is empty")
+
+    kept = everything_in(tmp_path / "inbox")
+    assert len(kept) == 2
+    (file,) = (name for name in kept if name.endswith(".dcm"))
+    assert kept[file].endswith(b"not a data set")
+    assert b"../../x" not in kept[file]
+    assert kept[file.removesuffix(".dcm") + ".reason.txt"] == b"The data set is empty\nSent by SCANNER\n"
+    assert file.startswith("rejected/")
+    assert inbox.series_uids() == []
+
+
+@pytest.mark.parametrize(
+    ("series", "name"), [("../x", "a"), ("1.2", "../a"), ("", "a"), (".incoming", "a"), ("a/b", "")]
+)
+def test_a_name_that_leaves_the_folder_is_never_a_path(inbox: Inbox, series: str, name: str) -> None:
+    with pytest.raises(ValueError, match="not a name"):
+        inbox.path(series, name)
+
+
+def test_the_stamp_changes_with_every_file_even_within_one_tick_of_the_clock(inbox: Inbox) -> None:
+    seen = set()
+    for number in range(20):
+        changed = image()
+        changed.SeriesDescription = str(number)
+        one = arrival(changed)
+        series = inbox.store(one, identity_of(one)).series_instance_uid
+        os.utime(inbox.path(series), ns=(0, 0))
+        inbox._counted.clear()
+        seen.add(inbox.stamp(series))
+
+    assert len(seen) == 20
+
+
+def test_the_stamp_is_the_same_after_a_restart(inbox: Inbox, tmp_path: Path) -> None:
+    one = arrival()
+    series = inbox.store(one, identity_of(one)).series_instance_uid
+
+    assert Inbox(tmp_path / "inbox").stamp(series) == inbox.stamp(series)
+    assert inbox.stamp("1.2.3") == "0-0"
+
+
+def test_the_watermark_counts_what_is_to_come(inbox: Inbox, tmp_path: Path) -> None:
+    assert inbox.has_room_for(1000)
+    assert not inbox.has_room_for(2**60)
+    assert not Inbox(tmp_path / "inbox", minimum_free_gb=10**9).has_room_for(0)
+
+
+def test_many_threads_storing_the_same_and_others_lose_and_double_nothing(inbox: Inbox) -> None:
+    arrivals = []
+    for number in range(8):
+        changed = image()
+        changed.SeriesDescription = str(number)
+        arrivals.append(arrival(changed))
+
+    with ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(lambda one: inbox.store(one, identity_of(one)), arrivals * 4))
+
+    series = stored[0].series_instance_uid
+    assert inbox.series_uids() == [series]
+    assert sorted({one.file_name for one in stored}) == inbox.file_names(series)
+    assert len(inbox.file_names(series)) == 8
+    assert all(inbox.path(series, name).read_bytes()[128:132] == b"DICM" for name in inbox.file_names(series))
+
+
+def test_a_folder_that_cannot_be_made_is_a_setup_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(SetupError, match="cannot be made") as raised:
+        Inbox(tmp_path / "file" / "inbox")
+
+    assert "data_dir" in raised.value.remedy
+
+
+def test_the_memory_of_durable_series_is_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "MOST_SERIES_REMEMBERED", 2)
+    one = arrival()
+    for number in range(5):
+        inbox.store(one, replace(identity_of(one), series_instance_uid=f"1.2.{number}"))
+
+    assert len(inbox._durable_series) <= 2
+    assert len(inbox.series_uids()) == 5
