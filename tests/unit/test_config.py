@@ -1,0 +1,135 @@
+"""The configuration: what is shipped works, and every slip is named with what was meant."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.config import CompletionSection, Config, DeliverySection, Destination, NodeSection, RouteSection, load, parse
+from node.domain.errors import SetupError
+from node.resources import shipped
+
+SHIPPED = shipped("conf") / "node.toml"
+
+
+def minimal(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "node": {"ae_title": "DELINEATE", "host": "127.0.0.1", "port": 11112, "data_dir": "var"},
+        "destinations": [{"name": "tps", "ae_title": "TPS", "host": "127.0.0.1", "port": 11113}],
+        "routes": [
+            {
+                "name": "planning-ct",
+                "when": {"Modality": "CT"},
+                "models": ["body-bones"],
+                "outputs": ["rtstruct", "seg"],
+                "destinations": ["tps"],
+            }
+        ],
+    }
+    return {**values, **changes}
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    config = load(SHIPPED)
+
+    assert config.node.ae_title == "DELINEATE"
+    assert config.node.port == 11112
+    assert config.destination("tps").port == 11113
+    assert config.routes[0].route().when == {"Modality": ("CT",)}
+
+
+@pytest.mark.parametrize(
+    ("header", "section"),
+    [
+        ("node", NodeSection),
+        ("completion", CompletionSection),
+        ("delivery", DeliverySection),
+        ("destinations", Destination),
+        ("routes", RouteSection),
+    ],
+)
+def test_the_shipped_configuration_explains_every_key(header: str, section: Any) -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    part = re.split(r"^\[+", text, flags=re.MULTILINE)
+    body = next(one for one in part if re.match(rf"{header}\]", one))
+
+    keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", body, flags=re.MULTILINE))
+
+    assert keys == set(section.model_fields)
+
+
+def test_commented_keys_show_the_defaults() -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    # The examples that no default could be.
+    uncommented = re.sub(r"^# (?!calling_ae_title|unless)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+
+    assert parse(tomllib.loads(uncommented)) == load(SHIPPED)
+
+
+def test_an_unknown_key_is_named_with_the_nearest() -> None:
+    with pytest.raises(SetupError, match=r"node\.prot: unknown key — did you mean 'port'\?"):
+        parse(minimal(node={"prot": 11112}))
+
+
+def test_an_unknown_section_is_named_with_the_nearest() -> None:
+    with pytest.raises(SetupError, match=r"route: unknown key — did you mean 'routes'\?"):
+        parse(minimal(route=[]))
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(SetupError) as caught:
+        parse(minimal(node={"port": 70000, "device": "gpu"}, delivery={"timeout": 3}))
+
+    assert "node.port" in caught.value.reason
+    assert "node.device" in caught.value.reason
+    assert "delivery.timeout: unknown key — did you mean 'timeout_s'?" in caught.value.reason
+
+
+def test_a_route_to_nowhere_is_named() -> None:
+    routes = [{"name": "a", "models": ["m"], "destinations": ["tsp"]}]
+
+    with pytest.raises(SetupError, match=r"no destination 'tsp' — did you mean 'tps'\?"):
+        parse(minimal(routes=routes))
+
+
+def test_an_unknown_keyword_in_a_condition_is_named() -> None:
+    routes = [{"name": "a", "when": {"Modalty": "CT"}, "models": ["m"], "destinations": ["tps"]}]
+
+    with pytest.raises(SetupError, match="did you mean 'Modality'"):
+        parse(minimal(routes=routes))
+
+
+def test_two_destinations_of_one_name_are_refused() -> None:
+    twice = minimal()["destinations"] * 2
+
+    with pytest.raises(SetupError, match="'tps' is there twice"):
+        parse(minimal(destinations=twice))
+
+
+@pytest.mark.parametrize("title", ["", " " * 4, "A" * 17, "BACK\\SLASH", "ÜBER"])
+def test_an_impossible_ae_title_is_refused(title: str) -> None:
+    with pytest.raises(SetupError, match=r"node\.ae_title"):
+        parse(minimal(node={"ae_title": title}))
+
+
+@pytest.mark.parametrize("content", [b"[node\n", b"\xff\xfe"])
+def test_a_file_that_is_no_toml_is_an_error_with_its_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(SetupError, match=r"broken\.toml"):
+        load(path)
+
+
+def test_a_missing_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SetupError) as caught:
+        load(tmp_path / "none.toml")
+
+    assert "none.toml" in caught.value.reason
+    assert "--config" in caught.value.remedy
+
+
+def test_an_empty_configuration_has_defaults() -> None:
+    assert parse({}) == Config()

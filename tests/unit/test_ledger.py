@@ -1,0 +1,120 @@
+"""The ledger: a fact and its work in one transaction, and no state changes but along its table."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from node.adapters.database import open_database
+from node.adapters.ledger import Ledger
+from node.domain.jobs import DeliveryState, JobState, SeriesState
+
+SERIES = "1.2.3"
+FACTS: dict[str, Any] = {
+    "state": SeriesState.COMPLETE,
+    "evidence": ["regular"],
+    "left_out": [],
+    "modality": "CT",
+    "calling_ae_titles": ["CT1"],
+    "instances": 5,
+    "stamp": "5",
+    "fingerprint": "f" * 64,
+    "route": "planning-ct",
+}
+JOB = {
+    "job": "1.2.3/ffff/m/1",
+    "series_uid": SERIES,
+    "fingerprint": "f" * 64,
+    "route": "planning-ct",
+    "model": "m",
+    "outputs": ["rtstruct"],
+    "destinations": ["tps"],
+    "run_number": 1,
+}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    database = open_database(tmp_path / "node.sqlite")
+    yield Ledger(database, now=lambda: 1000.0)
+    database.dispose()
+
+
+def enqueue_nothing(_connection: sa.Connection) -> None:
+    pass
+
+
+def fail(_connection: sa.Connection) -> None:
+    raise RuntimeError
+
+
+def test_associations_end_once_and_open_ones_are_lost_at_the_next_start(ledger: Ledger) -> None:
+    ledger.association_contributes("a", "CT1", SERIES, 1.0)
+    ledger.association_contributes("a", "CT1", SERIES, 2.0)
+    ledger.association_contributes("b", "CT2", SERIES, 3.0)
+    ledger.association_ended("a", "released", 4.0)
+
+    lost = ledger.associations_lost()
+    ledger.association_ended("b", "released", 5.0)
+
+    endings = {one.association_id: (one.calling_ae_title, one.ending) for one in ledger.associations_of(SERIES)}
+    assert lost == 1
+    assert endings == {"a": ("CT1", "released"), "b": ("CT2", "lost")}
+
+
+def test_an_accepted_series_and_its_jobs_are_all_there_or_not_at_all(ledger: Ledger) -> None:
+    with pytest.raises(RuntimeError):
+        ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], fail)
+
+    assert ledger.all_series() == []
+    assert ledger.all_jobs() == []
+
+    ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], enqueue_nothing)
+
+    assert ledger.manifest(SERIES, "f" * 64) == {"planes": []}
+    assert [job["state"] for job in ledger.all_jobs()] == [JobState.QUEUED]
+
+
+def test_the_same_series_again_makes_no_second_job_and_changes_no_manifest(ledger: Ledger) -> None:
+    ledger.accept_series(SERIES, FACTS, {"planes": [1]}, [JOB], enqueue_nothing)
+    ledger.move_job(JOB["job"], JobState.CONTOURING)
+
+    ledger.accept_series(SERIES, FACTS, {"planes": [2]}, [JOB], enqueue_nothing)
+
+    assert ledger.manifest(SERIES, "f" * 64) == {"planes": [1]}
+    assert [job["state"] for job in ledger.all_jobs()] == [JobState.CONTOURING]
+
+
+def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
+    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.move_job(JOB["job"], JobState.CONTOURING)
+    output = {"kind": "rtstruct", "sop_instance_uid": "9.9", "path": "results/x.dcm", "sha256": "0" * 64}
+    ledger.finish_job(JOB["job"], {}, [output], ["tps"], enqueue_nothing)
+
+    with pytest.raises(ValueError, match="cannot become contouring"):
+        ledger.move_job(JOB["job"], JobState.CONTOURING)
+
+    assert [row["state"] for row in ledger.all_deliveries()] == [DeliveryState.QUEUED]
+    assert ledger.outputs(JOB["job"]) == [{"job": JOB["job"], **output}]
+
+
+def test_outputs_without_their_deliveries_are_never_committed(ledger: Ledger) -> None:
+    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.move_job(JOB["job"], JobState.CONTOURING)
+
+    with pytest.raises(RuntimeError):
+        ledger.finish_job(JOB["job"], {}, [], ["tps"], fail)
+
+    assert [job["state"] for job in ledger.all_jobs()] == [JobState.CONTOURING]
+    assert ledger.all_deliveries() == []
+    assert [job["job"] for job in ledger.unfinished_jobs()] == [JOB["job"]]
+
+
+def test_the_same_event_is_kept_once(ledger: Ledger) -> None:
+    for _ in range(3):
+        ledger.note_event("instance refused", "CT1", "0xC000: no")
+    ledger.note_event("instance refused", "CT2", "0xC000: no")
+
+    assert len(ledger.events()) == 2
