@@ -25,7 +25,7 @@ PIXEL_SPACING_TOLERANCE = 5e-4
 # A stack wins over the next largest only if it has this many times as many planes.
 CLEAR_MAJORITY = 2
 # More odd gaps than this fraction are another spacing, not missing slices.
-_FEW_GAPS = 0.2
+_FEW_GAPS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,177 @@
+"""Geometry against millimetres computed by hand from PS3.3 C.7.6.2.1.1."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from node.domain.errors import InputError
+from node.domain.grid import Grid, Plane, ordered_along_normal
+from tests.builders import Orientation, grid, plane
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected_lps_mm"),
+    [
+        # First pixel (-31.5, -22.25, 105); row 2 lies 2 × 1.5 mm, column 3 lies 3 × 0.8 mm away.
+        ("axial", (-31.5 + 2.4, -22.25 + 3.0, 105.0)),
+        ("prone", (-31.5 - 2.4, -22.25 - 3.0, 105.0)),
+        ("feet_first", (-31.5 - 2.4, -22.25 + 3.0, 105.0)),
+        ("decubitus_left", (-31.5 + 3.0, -22.25 - 2.4, 105.0)),
+        ("sagittal", (-31.5, -22.25 + 2.4, 105.0 - 3.0)),
+        ("coronal", (-31.5 + 2.4, -22.25, 105.0 - 3.0)),
+    ],
+)
+def test_a_pixel_lies_where_the_standard_puts_it(
+    orientation: Orientation, expected_lps_mm: tuple[float, float, float]
+) -> None:
+    stack = grid(slices=1, orientation=orientation)
+
+    point = stack.points_lps_mm(0, [2], [3])
+
+    assert point == pytest.approx(np.array([expected_lps_mm]), abs=1e-9)
+
+
+def test_an_oblique_pixel_mixes_all_axes() -> None:
+    stack = grid(slices=1, orientation="oblique", origin_lps_mm=(0.0, 0.0, 0.0))
+
+    point = stack.points_lps_mm(0, [10], [20])
+
+    # 16 mm along (0.866025, 0.5, 0) and 15 mm along (-0.469846, 0.813798, 0.342020)
+    assert point[0] == pytest.approx((13.8564 - 7.04769, 8.0 + 12.20697, 5.1303), abs=1e-6)
+
+
+def test_indices_name_pixel_centres_so_the_corner_is_half_a_pixel_before_the_first() -> None:
+    stack = grid(slices=1)
+
+    corner = stack.points_lps_mm(0, [-0.5], [-0.5])
+
+    assert corner[0] == pytest.approx((-31.5 - 0.4, -22.25 - 0.75, 105.0))
+
+
+def test_points_take_many_fractional_indices_at_once() -> None:
+    stack = grid(slices=2)
+
+    points = stack.points_lps_mm(1, [0, 0.5, 23], [0, 39, 10.25])
+
+    assert points == pytest.approx(
+        np.array([(-31.5, -22.25, 108.0), (-31.5 + 31.2, -22.25 + 0.75, 108.0), (-31.5 + 8.2, -22.25 + 34.5, 108.0)])
+    )
+
+
+def test_each_tilted_plane_uses_its_own_position() -> None:
+    stack = grid(slices=5, tilt_mm=1.25)
+
+    point = stack.points_lps_mm(4, [0], [0])
+
+    assert point[0] == pytest.approx((-31.5, -22.25 + 4 * 1.25, 105.0 + 4 * 3.0))
+    assert stack.tilt_mm == pytest.approx(1.25)
+    assert stack.spacing_mm == pytest.approx((3.0, 1.5, 0.8))
+
+
+def test_shape_and_spacing_are_slice_row_column() -> None:
+    stack = grid(slices=6, rows=24, columns=40)
+
+    assert stack.shape == (6, 24, 40)
+    assert stack.pixel_spacing_mm == (1.5, 0.8)
+    assert stack.spacing_mm == pytest.approx((3.0, 1.5, 0.8))
+    assert stack.voxel_volume_mm3 == pytest.approx(3.6)
+    assert stack.tilt_mm == pytest.approx(0.0)
+
+
+def test_slice_spacing_is_the_median_gap() -> None:
+    planes = [plane(position_lps_mm=(0.0, 0.0, z)) for z in (0.0, 2.0, 4.0, 9.0)]
+
+    assert Grid(planes=tuple(planes)).slice_spacing_mm == pytest.approx(2.0)
+
+
+def test_a_single_plane_has_neither_spacing_nor_tilt() -> None:
+    stack = grid(slices=1)
+
+    assert stack.slice_spacing_mm == 0.0
+    assert stack.tilt_mm == 0.0
+
+
+@pytest.mark.parametrize(
+    ("orientation", "normal"),
+    [
+        ("axial", (0.0, 0.0, 1.0)),
+        ("prone", (0.0, 0.0, 1.0)),
+        ("feet_first", (0.0, 0.0, -1.0)),
+        ("decubitus_left", (0.0, 0.0, 1.0)),
+        ("sagittal", (-1.0, 0.0, 0.0)),
+        ("coronal", (0.0, 1.0, 0.0)),
+        # (0.866025, 0.5, 0) × (-0.469846, 0.813798, 0.342020)
+        ("oblique", (0.17101, -0.296198, 0.939693)),
+    ],
+)
+def test_the_normal_is_row_direction_cross_column_direction(
+    orientation: Orientation, normal: tuple[float, float, float]
+) -> None:
+    assert plane(orientation=orientation).normal == pytest.approx(np.array(normal), abs=1e-5)
+
+
+def test_axis_directions_follow_the_indices() -> None:
+    rising, falling = grid(slices=3), grid(slices=3, spacing_mm=(-3.0, 1.5, 0.8))
+
+    assert rising.axis_directions() == pytest.approx(np.array([(0, 0, 1), (0, 1, 0), (1, 0, 0)]))
+    assert falling.axis_directions() == pytest.approx(np.array([(0, 0, -1), (0, 1, 0), (1, 0, 0)]))
+
+
+def test_distance_is_signed_along_the_normal() -> None:
+    feet_first = plane(orientation="feet_first", position_lps_mm=(10.0, 20.0, 30.0))
+
+    assert feet_first.distance_mm == pytest.approx(-30.0)
+
+
+def test_order_follows_position_and_never_the_order_given() -> None:
+    stack = grid(slices=5, orientation="oblique", tilt_mm=0.7)
+    given = [stack.planes[index] for index in (3, 0, 4, 1, 2)]
+
+    assert ordered_along_normal(given) == stack.planes
+    assert ordered_along_normal([]) == ()
+
+
+def test_a_feet_first_stack_runs_from_head_to_feet() -> None:
+    # Its normal points to the feet.
+    planes = [plane(orientation="feet_first", position_lps_mm=(0.0, 0.0, z)) for z in (0.0, 5.0, -5.0)]
+
+    assert [one.position_lps_mm[2] for one in ordered_along_normal(planes)] == [5.0, 0.0, -5.0]
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (plane(rows=25), "Rows or Columns"),
+        (plane(columns=41), "Rows or Columns"),
+        (plane(orientation="prone"), r"Image Orientation \(Patient\)"),
+        (plane(pixel_spacing_mm=(0.8, 1.5)), "Pixel Spacing"),
+    ],
+)
+def test_planes_that_differ_form_no_grid(odd: Plane, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Grid(planes=(plane(), odd))
+
+
+@pytest.mark.parametrize(
+    ("only", "reason"),
+    [
+        (plane(orientation=(1.0, 0.0, 0.0, 0.0, 0.5, 0.0)), "unit vectors"),
+        (plane(orientation=(1.0, 0.0, 0.0, 0.6, 0.8, 0.0)), "orthogonal"),
+        (plane(pixel_spacing_mm=(0.0, 0.8)), "not positive"),
+    ],
+)
+def test_a_plane_without_a_geometry_forms_no_grid(only: Plane, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Grid(planes=(only,))
+
+
+def test_no_plane_is_no_grid() -> None:
+    with pytest.raises(InputError, match="no image plane"):
+        Grid(planes=())
+
+
+def test_cosines_rounded_to_four_decimals_are_accepted() -> None:
+    rounded = plane(orientation=(0.8660, 0.5, 0.0, -0.4698, 0.8138, 0.3420))
+
+    assert Grid(planes=(rounded, replace(rounded, position_lps_mm=(0.0, 0.0, 0.0)))).shape == (2, 24, 40)
