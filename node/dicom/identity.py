@@ -1,0 +1,184 @@
+"""Whose result it is: UIDs, and what a result inherits from the series it was drawn on.
+
+Nothing is invented. A value that breaks its VR in the source is left empty, never mended: a shortened identifier is
+another identifier.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+
+from pydicom import DataElement, Dataset
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VM, tag_for_keyword
+from pydicom.uid import UID
+from pydicom.valuerep import validate_value
+
+from node.domain.errors import InputError
+from node.domain.series import SeriesManifest
+from node.domain.structures import Provenance
+
+# Patient (PS3.3 C.7.1.1) and General Study (C.7.2.1): type 2, present with or without a value.
+TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+
+# Type 3 of the same modules and of Patient Study (C.7.2.2), where the source has a value.
+TYPE_3 = (
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "OtherPatientIDsSequence",
+    "PatientBirthTime",
+    "PatientComments",
+    "StudyDescription",
+    "IssuerOfAccessionNumberSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "TimezoneOffsetFromUTC",
+)
+
+# Patient Identity Removed is only allowed to say YES together with one of the methods.
+DEIDENTIFICATION = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
+
+# Enumerated values (PS3.3 C.7.1.1).
+PATIENT_SEXES = ("M", "F", "O")
+
+TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+TIMEZONE_OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
+
+
+def derived_uid(*parts: str) -> UID:
+    """Give the UID that stands for these texts: the same texts, the same UID, on every machine.
+
+    2.25 and a UUID as an integer (PS3.5 B.2): version 8 of RFC 9562, made of SHA-256.
+    """
+    # The lengths keep ("ab", "c") and ("a", "bc") apart.
+    digest = hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode())
+    number = int.from_bytes(digest.digest()[:16], "big")
+    number = number & ~(0xF << 76) | 0x8 << 76
+    number = number & ~(0x3 << 62) | 0x2 << 62
+    return UID(f"2.25.{number}")
+
+
+def result_uid(kind: str, manifest: SeriesManifest, provenance: Provenance) -> UID:
+    """Give the UID of one thing (``kind``) of the result of one manifest, one model package and one run."""
+    return derived_uid(
+        manifest.fingerprint,
+        manifest.series_instance_uid,
+        provenance.model_digest,
+        str(provenance.run_number),
+        provenance.software_version,
+        kind,
+    )
+
+
+def headers_by_uid(manifest: SeriesManifest, source: Sequence[Dataset]) -> Mapping[str, Dataset]:
+    """Give the header of every instance of the manifest by its SOP Instance UID, in the order of the planes.
+
+    Raises
+    ------
+    InputError
+        An instance of the manifest is missing.
+    """
+    given = {str(header.SOPInstanceUID): header for header in source}
+    wanted = dict.fromkeys(plane.sop_instance_uid for plane in manifest.grid.planes)
+    missing = [uid for uid in wanted if uid not in given]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(wanted)} instances are missing, the first is {missing[0]}.")
+    return {uid: given[uid] for uid in wanted}
+
+
+def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
+    """Write the Patient, General Study and Patient Study attributes of the source, and its Specific Character Set.
+
+    Names keep the bytes they had: the character set is the source's own. So every other text of the result must be
+    ASCII (``node.dicom.wording``).
+    """
+    if header.get("SpecificCharacterSet"):
+        result.SpecificCharacterSet = header.SpecificCharacterSet
+    result.StudyInstanceUID = manifest.study_instance_uid
+    for keyword in TYPE_2:
+        element = _valid(header, keyword)
+        if element is None:
+            setattr(result, keyword, None)
+        else:
+            result.add(element)
+    removed = [element for keyword in DEIDENTIFICATION if (element := _valid(header, keyword)) is not None]
+    for element in removed if len(removed) > 1 else []:
+        result.add(element)
+    for keyword in TYPE_3:
+        element = _valid(header, keyword)
+        if element is not None:
+            result.add(element)
+
+
+def moment(provenance: Provenance, header: Dataset) -> datetime:
+    """Give the time of the job in the zone that the source's other times are in; this machine's where it is silent.
+
+    Timezone Offset From UTC (PS3.3 C.12.1.1.8) holds for every time of an object, so ours must be in the same.
+    """
+    stated = TIMEZONE_OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC", "")).strip())
+    if stated is None:
+        return datetime.fromtimestamp(provenance.created_at).astimezone()
+    sign, hours, minutes = stated.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return datetime.fromtimestamp(provenance.created_at, timezone(-offset if sign == "-" else offset))
+
+
+def date_and_time(when: datetime) -> tuple[str, str]:
+    """Give DA and TM."""
+    return when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
+
+
+def _valid(header: Dataset, keyword: str) -> DataElement | None:
+    """Give the element if it has a value and the value obeys its VR."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in header:
+        return None
+    try:
+        element = header[tag]
+        empty = element.is_empty or (element.VR == "SQ" and not element.value)
+        return None if empty or not _obeys(element) else element
+    except (ValueError, TypeError, NotImplementedError, LookupError):
+        # Bytes that cannot be read as their VR.
+        return None
+
+
+def _obeys(element: DataElement) -> bool:
+    if element.VR == "SQ":
+        return all(_obeys(inner) for item in element.value for inner in item if not inner.is_empty)
+    if element.VM > 1 and not element.tag.is_private and dictionary_VM(element.tag) == "1":
+        return False
+    values = element.value if element.VM > 1 else [element.value]
+    return all(_value_obeys(element, str(value)) for value in values)
+
+
+def _value_obeys(element: DataElement, value: str) -> bool:
+    if element.keyword == "PatientSex":
+        return value in PATIENT_SEXES
+    if element.keyword == "TimezoneOffsetFromUTC":
+        return TIMEZONE_OFFSET.fullmatch(value.strip()) is not None
+    if element.VR == "DA":
+        return _is_date(value)
+    if element.VR == "TM":
+        return TIME.fullmatch(value.strip()) is not None
+    validate_value(element.VR, value, RAISE)
+    return True
+
+
+def _is_date(value: str) -> bool:
+    if re.fullmatch(r"\d{8}", value) is None:
+        return False
+    datetime.strptime(value, "%Y%m%d").astimezone()
+    return True

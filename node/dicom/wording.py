@@ -1,0 +1,79 @@
+"""What results say in words, within the limits of each VR (PS3.5 6.2).
+
+Our own words are plain ASCII: every Specific Character Set that a source may bring can hold them, and planning systems
+that compare names byte by byte agree.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+
+from node.domain.structures import Omitted, Provenance
+
+MANUFACTURER = "Delineate"
+
+# Longest values of the text VRs that we write (PS3.5 table 6.2-1).
+SH, LO, ST = 16, 64, 1024
+
+# node.DISCLAIMER in as many characters as a series list shows.
+SHORT_DISCLAIMER = "research use"
+
+
+def fitted(text: str, limit: int) -> str:
+    """Give the text as ASCII on one line within the limit, cut with ``~``; a backslash would part values."""
+    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    line = " ".join(plain.replace("\\", "/").split())
+    line = "".join(character for character in line if character.isprintable())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "~"
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Give ROI names within LO, different from each other also where case is ignored, in the same order."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        unique = wanted = fitted(name, LO) or "Structure"
+        count = 2
+        while unique.lower() in taken:
+            ending = f"_{count}"
+            unique = wanted[: LO - len(ending)] + ending
+            count += 1
+        taken.add(unique.lower())
+        result.append(unique)
+    return result
+
+
+def model_and_version(provenance: Provenance, limit: int = LO) -> str:
+    """Name the model and its version; the version survives a cut."""
+    version = fitted(provenance.model_version, 24)
+    return f"{fitted(provenance.model_title, limit - len(version) - 1)} {version}"
+
+
+def series_description(provenance: Provenance) -> str:
+    """Name model, version and the disclaimer for a list of series."""
+    ending = f" ({SHORT_DISCLAIMER})"
+    return model_and_version(provenance, LO - len(ending)) + ending
+
+
+def structure_set_label(provenance: Provenance) -> str:
+    """Name the model and the run in 16 characters, the limit of SH and of planning systems."""
+    ending = f" r{provenance.run_number}"
+    return fitted(provenance.model_name, SH - len(ending)) + ending
+
+
+def description(provenance: Provenance, omitted: Sequence[Omitted], disclaimer: str) -> str:
+    """Say what the result is worth, how it came about and which structures are not in it, within ST."""
+    sentences = [
+        disclaimer,
+        f"Drawn by {provenance.model_title} {provenance.model_version} ({provenance.model_name}), "
+        f"run {provenance.run_number}, Delineate {provenance.software_version}, {provenance.computed_by}.",
+    ]
+    if omitted:
+        sentences.append("Omitted: " + "; ".join(f"{one.name} ({one.reason.rstrip('.')})" for one in omitted) + ".")
+    return fitted(" ".join(sentences), ST)
+
+
+def software_versions(provenance: Provenance) -> list[str]:
+    """Give the versions of Delineate and of the model package, with the start of the package's digest."""
+    digest = f" {provenance.model_digest[:12]}"
+    package = f"{provenance.model_name} {provenance.model_version}"
+    return [fitted(f"Delineate {provenance.software_version}", LO), fitted(package, LO - len(digest)) + digest]
