@@ -64,10 +64,12 @@ class GraphFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepLargest:
-    """Of everything that carries one of ``labels``, taken together, keep the largest connected piece."""
+    """Of the connected pieces of ``labels``, taken together, keep the largest; the others become background."""
 
     rule: ClassVar[str] = "keep_largest"
     labels: tuple[int, ...]
+    # Pieces of at least this fraction of the largest stay too (the other leg); 1 keeps the largest alone.
+    and_from_fraction: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +282,8 @@ def _post_rule(table: "_Table") -> PostRule:
     labels = table.integers("labels")
     match name:
         case KeepLargest.rule:
-            return KeepLargest(labels=labels)
+            fraction = table.positive("and_from_fraction") if "and_from_fraction" in table else 1.0
+            return KeepLargest(labels=labels, and_from_fraction=fraction)
         case FillHolesInPlane.rule:
             limit = table.positive("at_most_mm2") if "at_most_mm2" in table else None
             return FillHolesInPlane(labels=labels, becomes=table.integer("becomes"), at_most_mm2=limit)

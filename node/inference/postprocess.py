@@ -3,8 +3,8 @@
 Neighbours share a face, in space as in the plane. Every rule works in the box around its labels.
 """
 
-from collections.abc import Sequence
-from typing import assert_never, cast
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,30 @@ from node.inference.package import DropSmall, FillHolesInPlane, KeepLargest, Kee
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 Box = tuple[slice, ...]
 
+_PART = 1 << 22
+
 
 def postprocess(label_map: LabelMap, rules: Sequence[PostRule]) -> LabelMap:
     """Apply rules to a copy of a label map, in their order."""
     labels = label_map.labels.copy()
+    remaining = labels
     for rule in rules:
-        box = _box(labels, rule.labels)
+        boxes = ndimage.find_objects(remaining)
+        box = _around(boxes[value - 1] for value in rule.labels if value <= len(boxes))
         if box is not None:
-            _apply(rule, labels[box], label_map)
+            _apply(rule, remaining[box], label_map)
+            # No rule labels a voxel outside the box of what was there.
+            remaining = remaining[_around(boxes) or ...]
     return LabelMap(labels=labels, grid=label_map.grid)
+
+
+def mask_of(labels: Labels, values: Sequence[int]) -> NDArray[np.bool_]:
+    """Tell for each voxel whether it carries one of the values."""
+    mask = np.zeros(labels.shape, dtype=bool)
+    for first, last in _runs(sorted(set(values))):
+        # Unsigned numbers wrap: one comparison tests both ends of the run.
+        mask |= labels - labels.dtype.type(first) <= last - first
+    return mask
 
 
 def _apply(rule: PostRule, labels: Labels, label_map: LabelMap) -> None:
@@ -39,29 +54,28 @@ def _apply(rule: PostRule, labels: Labels, label_map: LabelMap) -> None:
         case DropSmall():
             _drop_small(labels, rule, label_map.grid.voxel_volume_mm3)
         case Relabel():
-            labels[_mask(labels, rule.labels)] = rule.becomes
+            labels[mask_of(labels, rule.labels)] = rule.becomes
         case _:
             assert_never(rule)
 
 
 def _keep_largest(labels: Labels, rule: KeepLargest) -> None:
-    pieces, sizes = _pieces(_mask(labels, rule.labels))
-    # The first of equal sizes stays: the same scan gives the same result.
-    stays = np.zeros(len(sizes), dtype=bool)
-    stays[[0, 1 + int(np.argmax(sizes[1:]))]] = True
+    pieces, sizes = _pieces(mask_of(labels, rule.labels))
+    stays = sizes >= rule.and_from_fraction * sizes[1:].max()
+    stays[0] = True
     labels[~stays[pieces]] = 0
 
 
 def _keep_seeded(labels: Labels, rule: KeepSeeded) -> None:
-    pieces, sizes = _pieces(_mask(labels, rule.labels))
+    pieces, sizes = _pieces(mask_of(labels, rule.labels))
     stays = np.zeros(len(sizes), dtype=bool)
-    stays[pieces[_mask(labels, rule.seeds)]] = True
+    stays[pieces[mask_of(labels, rule.seeds)]] = True
     stays[0] = True
     labels[~stays[pieces]] = rule.becomes
 
 
 def _drop_small(labels: Labels, rule: DropSmall, voxel_volume_mm3: float) -> None:
-    pieces, sizes = _pieces(_mask(labels, rule.labels))
+    pieces, sizes = _pieces(mask_of(labels, rule.labels))
     stays = sizes * voxel_volume_mm3 >= rule.at_least_cm3 * 1000
     stays[0] = True
     labels[~stays[pieces]] = rule.becomes
@@ -69,7 +83,7 @@ def _drop_small(labels: Labels, rule: DropSmall, voxel_volume_mm3: float) -> Non
 
 def _fill_holes_in_plane(labels: Labels, rule: FillHolesInPlane, pixel_area_mm2: float) -> None:
     for plane in labels:
-        mask = _mask(plane, rule.labels)
+        mask = mask_of(plane, rule.labels)
         # What lies outside the box is outside: a rim of background joins everything that reaches the box's edge.
         gaps, sizes = _pieces(np.pad(~mask, 1, constant_values=True))
         hole = np.ones(len(sizes), dtype=bool)
@@ -82,16 +96,26 @@ def _fill_holes_in_plane(labels: Labels, rule: FillHolesInPlane, pixel_area_mm2:
 def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Number the connected pieces of a mask from 1; gives them with the count of voxels of each number, 0 included."""
     pieces, count = ndimage.label(mask)
-    return pieces, np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    flat = pieces.ravel()
+    # bincount copies to 64 bits: part by part, so that the copy stays small.
+    for start in range(0, flat.size, _PART):
+        sizes += np.bincount(flat[start : start + _PART], minlength=count + 1)
+    return pieces, sizes
 
 
-def _mask(labels: Labels, values: tuple[int, ...]) -> NDArray[np.bool_]:
-    chosen = np.zeros(np.iinfo(labels.dtype).max + 1, dtype=bool)
-    chosen[list(values)] = True
-    return np.asarray(chosen[labels])
+def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
+    """Give the first and last of each run of consecutive numbers."""
+    firsts = [value for value in values if value - 1 not in values]
+    lasts = [value for value in values if value + 1 not in values]
+    return list(zip(firsts, lasts, strict=True))
 
 
-def _box(labels: Labels, values: tuple[int, ...]) -> Box | None:
-    """Give the box around the voxels that carry one of the values; None where there is none."""
-    boxes = ndimage.find_objects(_mask(labels, values).view(np.uint8), max_label=1)
-    return cast(Box | None, boxes[0])
+def _around(boxes: Iterable[Box | None]) -> Box | None:
+    """Give the box around boxes; None where there is none."""
+    found = [box for box in boxes if box is not None]
+    if not found:
+        return None
+    return tuple(
+        slice(min(box[axis].start for box in found), max(box[axis].stop for box in found)) for axis in range(3)
+    )

@@ -10,7 +10,7 @@ from node.domain.errors import SetupError
 from node.domain.structures import Omitted, StructureDefinition
 from node.domain.volume import LabelMap, Volume
 from node.inference.package import Gate, ModelPackage
-from node.inference.postprocess import postprocess
+from node.inference.postprocess import mask_of, postprocess
 from node.inference.predictor import Predictor, Progress
 from node.inference.transforms import labels_on_source, network_input, passage
 
@@ -47,13 +47,12 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
     del scores
     progress("tidy", 0, 1)
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post)
-    voxels = {each.name: np.isin(label_map.labels, each.label_values) for each in package.structures}
-    omitted = tuple(_omissions(package, voxels, volume))
+    omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     notes = tuple(
-        f"{name} reaches the edge of the image: it may be cut off there."
-        for name, inside in voxels.items()
-        if name not in missing and _reaches_edge(inside)
+        f"{structure.name} reaches the edge of the image: it may be cut off there."
+        for structure in package.structures
+        if structure.name not in missing and _reaches_edge(label_map, structure)
     )
     progress("tidy", 1, 1)
     return Segmented(label_map=label_map, omitted=omitted, notes=notes)
@@ -93,16 +92,17 @@ def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Pred
     return np.asarray(answer[0])
 
 
-def _omissions(package: ModelPackage, voxels: dict[str, NDArray[np.bool_]], volume: Volume) -> Iterator[Omitted]:
+def _omissions(package: ModelPackage, label_map: LabelMap, volume: Volume) -> Iterator[Omitted]:
     for structure in package.structures:
         gates = [gate for gate in package.gates if gate.structure == structure.name]
-        reason = _reason(structure, gates, voxels[structure.name], volume)
+        reason = _reason(structure, gates, label_map, volume)
         if reason:
             yield Omitted(name=structure.name, reason=reason)
 
 
-def _reason(structure: StructureDefinition, gates: list[Gate], inside: NDArray[np.bool_], volume: Volume) -> str | None:
+def _reason(structure: StructureDefinition, gates: list[Gate], label_map: LabelMap, volume: Volume) -> str | None:
     """Say why a structure is not believed; None where it is."""
+    inside = mask_of(label_map.labels, structure.label_values)
     count = int(np.count_nonzero(inside))
     if not count:
         return f"The model found no voxel of {structure.name}."
@@ -120,7 +120,8 @@ def _reason(structure: StructureDefinition, gates: list[Gate], inside: NDArray[n
     return None
 
 
-def _reaches_edge(inside: NDArray[np.bool_]) -> bool:
+def _reaches_edge(label_map: LabelMap, structure: StructureDefinition) -> bool:
     """Tell whether voxels lie in the outermost rows or columns; the first and last slice cut every long organ."""
-    edges = inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]
-    return any(bool(edge.any()) for edge in edges)
+    labels = label_map.labels
+    edges = labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]
+    return any(bool(mask_of(edge, structure.label_values).any()) for edge in edges)

@@ -87,7 +87,7 @@ def network_input(volume: Volume, wanted: InputSpecification, way: Passage) -> N
     """
     turned = volume.voxels.transpose(way.axes)[_flips(way.flipped)]
     values = np.full(way.padded_shape, wanted.outside_value, dtype=np.float32)
-    along = [_weights(length, target) for length, target in zip(turned.shape, way.shape, strict=True)]
+    along = [_averaging(length, target) for length, target in zip(turned.shape, way.shape, strict=True)]
     _, rows, columns = way.shape
     for index in range(way.shape[0]):
         plane = _mix(turned, along[0], index, wanted.clip)
@@ -104,7 +104,8 @@ def labels_on_source(
     """Bring scores back to the series' grid and take the class with the highest at each voxel.
 
     Scores are interpolated, never labels: the border of a structure then lies between voxels of the network, where
-    the scores cross. The lower label wins a tie. Works slice by slice, so memory does not grow with the classes.
+    the scores cross. A coarser series takes them at the centres of its voxels. The lower label wins a tie. Works slice
+    by slice, so memory does not grow with the classes.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def labels_on_source(
     turned = unpadded[(slice(None), *_flips(way.flipped))].transpose(
         0, *(1 + way.axes.index(axis) for axis in range(3))
     )
-    along = [_weights(length, target) for length, target in zip(turned.shape[1:], way.source_shape, strict=True)]
+    along = [_interpolation(length, target) for length, target in zip(turned.shape[1:], way.source_shape, strict=True)]
     labels = np.empty(way.source_shape, dtype=np.uint8 if len(scores) <= 256 else np.uint16)
     for index in range(way.source_shape[0]):
         planes = (_resampled_transposed(_mix(each, along[0], index), along[1], along[2]) for each in turned)
@@ -148,16 +149,25 @@ def _flips(flipped: tuple[bool, bool, bool]) -> tuple[slice, ...]:
     return tuple(slice(None, None, -1 if each else 1) for each in flipped)
 
 
-def _weights(length: int, target: int) -> sparse.csr_array:
-    """Give the matrix that interpolates ``length`` samples linearly to ``target``, shape (target, length), float32.
+def _averaging(length: int, target: int) -> sparse.csr_array:
+    """Interpolate ``length`` samples linearly; towards fewer, widen the kernel so that no sample goes unseen."""
+    return _tents(length, target, half_width=max(1.0, length / target))
 
-    Towards fewer samples the kernel is widened to the distance of the targets, so that no sample goes unseen.
+
+def _interpolation(length: int, target: int) -> sparse.csr_array:
+    """Interpolate ``length`` samples linearly at the very centres of the target."""
+    return _tents(length, target, half_width=1.0)
+
+
+def _tents(length: int, target: int, half_width: float) -> sparse.csr_array:
+    """Give the weight of each sample for each target, shape (target, length), float32.
+
     Beyond the outermost centres the outermost sample holds.
     """
     centres = (np.arange(target) + 0.5) * (length / target) - 0.5
     distances = np.abs(np.arange(length)[None, :] - centres[:, None])
-    weights = np.maximum(0.0, 1.0 - distances / max(1.0, length / target))
-    # Rounding leaves taps near 1e-16, which as float32 would cost a pass over a whole plane each.
+    weights = np.maximum(0.0, 1.0 - distances / half_width)
+    # Rounding leaves taps near 1e-16, which would cost a pass over a whole plane each.
     weights[weights < 1e-6] = 0.0
     return sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
