@@ -8,8 +8,8 @@ import socket
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -76,6 +76,8 @@ class ReceiverSettings:
     # Reject associations that call another AE title than ours.
     require_called_ae_title: bool = False
     maximum_associations: int = 50
+    # SOP Class UID -> name of what is taken.
+    storage_classes: Mapping[str, str] = field(default_factory=lambda: STORAGE_CLASSES)
     # What we let peers send in one PDU. Large, because each PDU costs a pass through pynetdicom; 0 would be no bound.
     maximum_pdu_bytes: int = 128 * 1024
     # A connection that does not associate, and an answer in an association's negotiation.
@@ -240,7 +242,7 @@ def _application_entity(settings: ReceiverSettings) -> Any:
     entity.acse_timeout = settings.acse_timeout_s
     entity.network_timeout = settings.network_timeout_s
     entity.add_supported_context(VERIFICATION_CLASS)
-    for sop_class in STORAGE_CLASSES:
+    for sop_class in settings.storage_classes:
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return entity
 
