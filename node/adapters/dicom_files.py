@@ -88,7 +88,7 @@ def dataset_loader(folder: Path, files: Mapping[str, str]) -> Callable[[str], Da
     def load(sop_instance_uid: str) -> Dataset:
         try:
             return pydicom.dcmread(folder / files[sop_instance_uid], force=True)
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, OSError) as error:
             raise InputError(f"Instance {sop_instance_uid} is not readable: {type(error).__name__}.") from error
 
     return load
@@ -171,12 +171,16 @@ def _found_in_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
 
 
 def _check_room(archive: Path, size: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    free = _free_bytes(folder)
     if size > free // 2:
         raise ResourceError(
             f"{archive.name} unpacks to {size / 1e9:.1f} GB; {folder} has {free / 1e9:.1f} GB free.",
             "Free disk space, or unpack the archive elsewhere and name the folder.",
         )
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _check_prefix(file: BinaryIO) -> None:

@@ -119,7 +119,7 @@ def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float
     not_an_image = _why_no_image(dataset, image_type)
     planes: tuple[Plane, ...] = ()
     if not_an_image is None:
-        planes, not_an_image = _planes(dataset, sop_instance_uid)
+        planes, not_an_image = _planes(dataset, sop_instance_uid) if pixel_digest else ((), "Pixel Data is missing")
     return ReceivedInstance(
         sop_instance_uid=sop_instance_uid,
         sop_class_uid=_required_uid(dataset, "SOPClassUID"),

@@ -185,6 +185,12 @@ def test_padding_around_image_type_does_not_matter() -> None:
     assert read(dataset).image_type == ("DERIVED", "PRIMARY", "LOCALIZER")
 
 
+def test_an_image_without_pixels_is_no_image() -> None:
+    instance = received_instance(ct(), pixel_digest="", received_at=0.0, file_name="a.dcm")
+
+    assert (instance.planes, instance.not_an_image) == ((), "Pixel Data is missing")
+
+
 def test_an_enhanced_ct_gives_a_plane_for_each_frame() -> None:
     stack = grid(slices=4, orientation="sagittal")
     dataset = write_and_read(enhanced_ct(stack))

@@ -406,6 +406,16 @@ def test_an_oblique_gap_is_named_along_the_normal() -> None:
     )
 
 
+def test_three_spacings_in_a_tilted_head_are_variable_spacing() -> None:
+    # The figures of a real GE HiSpeed head: 13 gaps of 4.002 mm, one of 1.081 mm, 13 of 6.999 mm.
+    heights = [0.0]
+    for gap_mm in [4.002] * 13 + [1.081] + [6.999] * 13:
+        heights.append(heights[-1] + gap_mm)
+    instances = [image(str(index), (0.0, 0.334 * z, z)) for index, z in enumerate(heights)]
+
+    assert stalled(instances) == "variable slice spacing: gaps of 1.081 to 6.999 mm, mostly 4.002 mm"
+
+
 def test_one_multi_frame_instance_is_a_volume() -> None:
     manifest = completed([multi_frame("1", 5)]).manifest
 
