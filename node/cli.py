@@ -5,6 +5,8 @@ Exit status: 0 done; 1 could not be done, the reason is printed; 2 wrong argumen
 
 import json
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,12 @@ def _faults_as_sentences() -> Iterator[None]:
         err.print("Stopped.")
         sys.exit(130)
     except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:  # a fault of ours: nobody should have to read a traceback, somebody may want to send it
+        with tempfile.NamedTemporaryFile("w", prefix="delineate-fault-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        err.print(f"[bold red]Internal error[/] ({type(error).__name__}): a fault of Delineate, not of yours.")
+        err.print(f"[bold]What to do:[/] report it with {file.name}; look first whether it quotes patient data.")
         sys.exit(1)
 
 
@@ -179,7 +187,7 @@ def serve(
     if role is not None:
         service.run_role(settings, role, supervised=supervised)
         return
-    raise typer.Exit(service.serve(settings, path))
+    raise typer.Exit(service.serve(settings, path, supervised=supervised))
 
 
 @app.command()

@@ -107,7 +107,8 @@ def _series(
             # Only with a quiet period; files do not grow.
             return [SeriesResult(**known, contoured=False, reason=f"still growing: {verdict.waiting_for}")]
         case Complete():
-            known["evidence"] = verdict.evidence
+            # Files do not grow: how long ago they were written is no evidence.
+            known["evidence"] = tuple(one for one in verdict.evidence if not one.startswith("silence"))
             known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.manifest.left_out)
         case _:
             assert_never(verdict)

@@ -1,9 +1,11 @@
 """Join everything: ports to adapters, stages to processes. The only module that owns the clock and the log."""
 
 import logging
+import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,7 +22,7 @@ from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
-from node.adapters.processes import Supervisor, hold_lock, run_until_told
+from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.result_store import ResultStore
 from node.adapters.storage_scp import Receiver, ReceiverSettings
 from node.adapters.storage_scu import store
@@ -133,8 +135,8 @@ def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0)
 # The supervisor ------------------------------------------------------------------------------------------------------
 
 
-def serve(config: Config, config_path: Path) -> int:
-    """Run the node until SIGTERM or SIGINT. Gives the exit status.
+def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int:
+    """Run the node until SIGTERM or SIGINT (supervised: or until standard input ends). Gives the exit status.
 
     Raises
     ------
@@ -155,6 +157,8 @@ def serve(config: Config, config_path: Path) -> int:
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
         supervisor = Supervisor({role: [*command, role] for role in ROLES}, log=log)
         _on_signals(supervisor.stop)
+        if supervised:
+            when_supervisor_is_gone(supervisor.stop)
         log(
             "node starts",
             ae_title=config.node.ae_title,
@@ -176,8 +180,6 @@ def _unwritable(folder: Path, error: OSError) -> SetupError:
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
-    import signal  # noqa: PLC0415 - only the supervisor's process handles signals here
-
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop())
 
@@ -235,7 +237,6 @@ class LedgerObserver:
     def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
         """Keep the refusal for ``status``."""
         said = f"0x{answer.status:04X}: {answer.error_comment}"
-        log("instance refused", calling_ae=caller.calling_ae_title, reason=said)
         self._ledger.note_event("instance refused", caller.calling_ae_title, said)
 
     def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
@@ -245,7 +246,6 @@ class LedgerObserver:
 
     def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
         """Keep the rejection for ``status``."""
-        log("association rejected", calling_ae=caller.calling_ae_title, address=caller.address, reason=reason)
         self._ledger.note_event("association rejected", caller.calling_ae_title, reason)
 
 
@@ -437,6 +437,7 @@ def set_up_logging(log_format: str, role: str) -> None:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
     )
-    # pydicom's and pynetdicom's warnings quote element values.
+    # What these libraries say quotes element values, the patient's name among them; we say what matters ourselves.
     for name in ("pydicom", "pynetdicom", "highdicom"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
