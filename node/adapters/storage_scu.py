@@ -75,7 +75,7 @@ def echo(destination: PeerAddress, *, calling_ae_title: str, timeout_s: float = 
     """
     started = time.monotonic()
     caller = _Caller(destination, calling_ae_title, timeout_s)
-    with caller.association([build_context(VERIFICATION_CLASS)]) as association:
+    with caller.association([build_context(VERIFICATION_CLASS, IMPLICIT_VR_LITTLE_ENDIAN)]) as association:
         response = association.send_c_echo()
         status = caller.status_of(response, started, timeout_s)
     if status != 0:
