@@ -130,6 +130,8 @@ class Receiver:
         settings = self._settings
         # Its default handlers format every message and PDU for the log, whether or not anybody reads it.
         _config.LOG_HANDLER_LEVEL = "none"
+        # It would abort the association over one malformed UID in a command; ``handle`` refuses that one instance.
+        _config.VALIDATORS["UI"] = lambda _uid: (True, "")
         self._entity = _application_entity(settings)
         try:
             self._server = self._entity.start_server(
@@ -170,6 +172,11 @@ class Receiver:
         caller = self._callers[event.assoc] = _caller(event.assoc)
         _log.info("association opened", **_fields(caller))
         self._observer.association_opened(caller, self._clock())
+        for sop_class in sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts}):
+            if sop_class not in {str(context.abstract_syntax) for context in event.assoc.accepted_contexts}:
+                reason = f"{UID(sop_class).name} is not taken: {_why_not_taken(sop_class, self._settings)}"
+                _log.warning("presentation context rejected", reason=reason, **_fields(caller))
+                self._observer.class_not_taken(caller, reason, self._clock())
 
     def _on_rejected(self, event: Any) -> None:
         caller = _caller(event.assoc)
@@ -230,6 +237,12 @@ class Receiver:
             **_fields(caller),
         )
         self._observer.instance_refused(caller, answer, self._clock())
+
+
+def _why_not_taken(sop_class: str, settings: ReceiverSettings) -> str:
+    if sop_class in settings.storage_classes or sop_class == VERIFICATION_CLASS:
+        return "none of the transfer syntaxes offered is supported"
+    return "SOP class not supported"
 
 
 def _application_entity(settings: ReceiverSettings) -> Any:

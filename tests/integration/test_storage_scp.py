@@ -252,14 +252,16 @@ def test_no_uid_leads_out_of_the_inbox(node: Running, keyword: str, escape: str)
     assert all(name.startswith("inbox/rejected/") for name in node.everything())
 
 
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID"])
 @pytest.mark.filterwarnings("ignore:The value length")
-def test_a_uid_of_70_characters_is_refused_and_the_association_goes_on(node: Running) -> None:
+def test_a_uid_of_70_characters_is_refused_and_the_association_goes_on(node: Running, keyword: str) -> None:
     long_one, good = ct_series(grid(slices=3))[:2]
-    long_one["SeriesInstanceUID"]._value = UID("1." + "2" * 68)
+    long_one[keyword]._value = UID("1." + "2" * 68)
 
     answers = send(node.receiver.port, [long_one, good])
 
     assert [one.Status for one in answers] == [0xC000, 0]
+    assert node.observer.wait_for_ends(1) == ["released"]
 
 
 def test_the_same_instance_again_is_success_and_no_second_file(node: Running) -> None:
