@@ -283,7 +283,8 @@ def _required_uid(dataset: Dataset, keyword: str) -> str:
     if not uid:
         raise InputError(f"{dictionary_description(keyword)} is missing or empty.")
     if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise InputError(f"{dictionary_description(keyword)} {uid[:80]!r} is no UID.")
+        # Without the value: in a damaged header it may be anything, a name as well.
+        raise InputError(f"{dictionary_description(keyword)} of {len(uid)} characters is no UID.")
     return uid
 
 
@@ -295,7 +296,7 @@ def _numbers(dataset: Dataset, keyword: str, count: int) -> list[float]:
     try:
         numbers = [float(number) for number in values]
     except _UNREADABLE as error:
-        raise InputError(f"{dictionary_description(keyword)} {values} holds no numbers.") from error
+        raise InputError(f"{dictionary_description(keyword)} holds no numbers.") from error
     if not all(math.isfinite(number) for number in numbers):
         raise InputError(f"{dictionary_description(keyword)} {numbers} is not finite.")
     return numbers
@@ -306,7 +307,7 @@ def _integer(dataset: Dataset, keyword: str) -> int:
     try:
         return int(value)
     except _UNREADABLE as error:
-        raise InputError(f"{dictionary_description(keyword)} {value!r} is no whole number.") from error
+        raise InputError(f"{dictionary_description(keyword)} is no whole number.") from error
 
 
 def _strings(dataset: Dataset, keyword: str) -> tuple[str, ...]:

@@ -77,6 +77,17 @@ def test_no_field_holds_the_patient() -> None:
     assert all(secret not in text for secret in ("Doe", "Jane", "P-0001", "Διονύσιος", "19700101"))
 
 
+def test_a_malformed_value_of_the_patient_is_not_warned_of_for_the_warning_would_show_it(
+    recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = written(ct()).replace(b"19700101", b"7. May 1")
+
+    read(dcmread(io.BytesIO(file)))
+
+    assert [str(one.message) for one in recwarn] == []
+    assert caplog.messages == []
+
+
 def test_the_patient_digest_tells_patients_apart_but_not_paddings() -> None:
     jane, padded, other = ct(), ct(), ct_series(grid(slices=1), identity=replace(JANE, patient_id="P-0002"))[0]
     padded.PatientName = "Doe^Jane^^^"
