@@ -115,14 +115,19 @@ AIRWAY = (
     Tube(start=(44, 20, 84), end=(58, 30, 54), start_radius=5.0, end_radius=3.0),
 )
 
+# The aorta along the spine; the left lung lies against it.
+CHEST_AORTA = (
+    Tube(start=(26, 36, 134), end=(24, 36, 30), start_radius=12.5, end_radius=12.0),
+    Tube(start=(24, 36, 30), end=(5, 32, -60), start_radius=12.0, end_radius=10.5),
+)
+
 VESSELS = (
     # Aorta: ascending, arch, descending.
     Tube(start=(-12, -24, 84), end=(-20, -32, 138), start_radius=16.0, end_radius=16.0),
     Tube(start=(-20, -32, 138), end=(-6, -14, 156), start_radius=15.0, end_radius=14.0),
     Tube(start=(-6, -14, 156), end=(18, 20, 154), start_radius=14.0, end_radius=13.0),
     Tube(start=(18, 20, 154), end=(26, 36, 134), start_radius=13.0, end_radius=12.5),
-    Tube(start=(26, 36, 134), end=(24, 36, 30), start_radius=12.5, end_radius=12.0),
-    Tube(start=(24, 36, 30), end=(5, 32, -60), start_radius=12.0, end_radius=10.5),
+    *CHEST_AORTA,
     Tube(start=(5, 32, -60), end=(3, 26, -215), start_radius=10.5, end_radius=9.0),
     Tube(start=(3, 26, -215), end=(48, -2, -300), start_radius=7.0, end_radius=6.0),
     Tube(start=(3, 26, -215), end=(-44, -2, -300), start_radius=7.0, end_radius=6.0),
@@ -350,7 +355,6 @@ def _mediastinum(canvas: Canvas, window: Window) -> Field:
     parts = [
         Ellipse(x=0.0, y=spine + 8.0, rx=25.0, ry=30.0),
         Ellipse(x=4.0, y=-50.0, rx=9.0, ry=46.0),
-        Ellipse(x=22.0, y=40.0, rx=17.0, ry=18.0),
     ]
     if canvas.z > UPPER_MEDIASTINUM_MM[0][0]:
         width, depth = _UPPER_MEDIASTINUM(min(canvas.z, UPPER_MEDIASTINUM_MM[-1][0]))
@@ -361,6 +365,8 @@ def _mediastinum(canvas: Canvas, window: Window) -> Field:
     distance = canvas.distance(parts[0], window)
     for part in parts[1:]:
         distance = np.minimum(distance, canvas.distance(part, window))
+    for tube in CHEST_AORTA:
+        distance = np.minimum(distance, canvas.tube_distance(_wider(tube, 2.5), window))
     return distance
 
 

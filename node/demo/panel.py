@@ -18,7 +18,7 @@ OVERSAMPLING = 3
 # Soft tissue, as planning systems open a CT.
 WINDOW_CENTRE_HU, WINDOW_WIDTH_HU = 40.0, 400.0
 
-LINE_PX = 1.7
+LINE_PX, RIM_PX = 2.0, 0.8
 FILL_SHARE = 0.25
 DASH_PX, GAP_PX = 3, 6
 
@@ -66,8 +66,11 @@ class Panel:
         pen = ImageDraw.Draw(image)
         self._draw_crosshair(pen, others)
         for structure in structures:
-            for line in contour_lines_mm(self.view, structure, volume):
-                pen.line(self.position_px(line), structure.colour_rgb, round(LINE_PX * OVERSAMPLING), joint="curve")
+            lines = [self.position_px(line) for line in contour_lines_mm(self.view, structure, volume)]
+            # A dark rim first: light colours are then seen on bone, dark ones on air.
+            for colour, width in ((RIM, LINE_PX + 2 * RIM_PX), (structure.colour_rgb, LINE_PX)):
+                for line in lines:
+                    pen.line(line, colour, round(width * OVERSAMPLING), joint="curve")
         self._annotate(pen, volume.grid.shape)
         pen.rectangle((0, 0, image.width - 1, image.height - 1), outline=FRAME, width=OVERSAMPLING)
         return image

@@ -53,7 +53,9 @@ def draw(volume: Volume, structures: Sequence[DeliveredStructure], path: Path, n
         others = [view for view in views if view is not panel.view]
         sheet.paste(panel.draw(volume, structures, others), (x * OVERSAMPLING, y * OVERSAMPLING))
     pen = ImageDraw.Draw(sheet)
-    _write_legend(pen, structures, notes, (beside, MARGIN_PX, WIDTH_PX - MARGIN_PX, below - GAP_PX))
+    _write_legend(
+        pen, structures, (*notes, _described(volume)), (beside, MARGIN_PX, WIDTH_PX - MARGIN_PX, below - GAP_PX)
+    )
     _write_footer(pen, height - FOOTER_PX / 2, scale)
     sheet.reduce(OVERSAMPLING).save(path, optimize=True)
 
@@ -125,12 +127,19 @@ def _write_footer(pen: ImageDraw.ImageDraw, y: float, scale: float) -> None:
     _write(pen, (left - 10, y), text, QUIET, 14, "rm")
 
 
+def _described(volume: Volume) -> str:
+    slices, rows, columns = volume.grid.shape
+    between_slices, between_rows, between_columns = volume.grid.spacing_mm
+    pixels = f"{rows} x {columns} pixels of {between_rows:.2f} x {between_columns:.2f} mm"
+    return f"{slices} slices {between_slices:.2f} mm apart, {pixels}"
+
+
 def _write_row(pen: ImageDraw.ImageDraw, structure: DeliveredStructure, ends: tuple[int, int], y: int) -> None:
     left, right = ends
     square = tuple(OVERSAMPLING * value for value in (left, y + 2, left + 15, y + 17))
     pen.rounded_rectangle(square, radius=3 * OVERSAMPLING, fill=structure.colour_rgb)
     _write(pen, (left + 26, y), structure.name, TEXT, 18)
-    # Pillow's font has no superscripts.
+    # Pillow's font has no superscripts (nor a multiplication sign).
     _write(pen, (right, y - 3), "3", TEXT, 12, "ra")
     _write(pen, (right - 8, y), f"{structure.volume_cm3:,.1f} cm".replace(",", " "), TEXT, 18, "ra")
 
