@@ -109,18 +109,32 @@ def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
         result.SpecificCharacterSet = header.SpecificCharacterSet
     result.StudyInstanceUID = manifest.study_instance_uid
     for keyword in TYPE_2:
-        element = _valid(header, keyword)
+        element = valid_element(header, keyword)
         if element is None:
             setattr(result, keyword, None)
         else:
             result.add(element)
-    removed = [element for keyword in DEIDENTIFICATION if (element := _valid(header, keyword)) is not None]
+    removed = [element for keyword in DEIDENTIFICATION if (element := valid_element(header, keyword)) is not None]
     for element in removed if len(removed) > 1 else []:
         result.add(element)
     for keyword in TYPE_3:
-        element = _valid(header, keyword)
+        element = valid_element(header, keyword)
         if element is not None:
             result.add(element)
+
+
+def valid_element(header: Dataset, keyword: str) -> DataElement | None:
+    """Give the element if the header has it with a value that obeys its VR, else None."""
+    tag = tag_for_keyword(keyword)
+    if tag is None or tag not in header:
+        return None
+    try:
+        element = header[tag]
+        empty = element.is_empty or (element.VR == "SQ" and not element.value)
+        return None if empty or not _obeys(element) else element
+    except (ValueError, TypeError, NotImplementedError, LookupError):
+        # Bytes that cannot be read as their VR.
+        return None
 
 
 def moment(provenance: Provenance, header: Dataset) -> datetime:
@@ -139,20 +153,6 @@ def moment(provenance: Provenance, header: Dataset) -> datetime:
 def date_and_time(when: datetime) -> tuple[str, str]:
     """Give DA and TM."""
     return when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
-
-
-def _valid(header: Dataset, keyword: str) -> DataElement | None:
-    """Give the element if it has a value and the value obeys its VR."""
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in header:
-        return None
-    try:
-        element = header[tag]
-        empty = element.is_empty or (element.VR == "SQ" and not element.value)
-        return None if empty or not _obeys(element) else element
-    except (ValueError, TypeError, NotImplementedError, LookupError):
-        # Bytes that cannot be read as their VR.
-        return None
 
 
 def _obeys(element: DataElement) -> bool:

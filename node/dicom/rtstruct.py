@@ -4,6 +4,7 @@ Implicit VR Little Endian: in Explicit VR, Contour Data beyond 65,534 bytes turn
 load it.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 import node
@@ -32,8 +33,7 @@ IMPLEMENTATION_CLASS_UID = derived_uid("Delineate", "implementation class")
 # Above the numbers that scanners give, so that results stand last in a list of series.
 FIRST_SERIES_NUMBER = 8000
 
-CONTOUR_IMAGE_SEQUENCE = Tag("ContourImageSequence")
-CONTOUR_DATA = Tag("ContourData")
+CONTOUR_SEQUENCE = Tag("ContourSequence")
 
 # Longest value of DS (PS3.5 table 6.2-1); planning systems refuse longer ones.
 DS_LENGTH = 16
@@ -167,36 +167,37 @@ def _add_definition_source(dataset: Dataset, segmentation_uid: tuple[str, str]) 
 def _add_contours(
     dataset: Dataset, structure_set: StructureSet, manifest: SeriesManifest, headers: Mapping[str, Dataset]
 ) -> None:
-    """ROI Contour (C.8.8.6)."""
-    encoded = [_encoded_reference(plane, headers) for plane in manifest.grid.planes]
+    """ROI Contour (C.8.8.6).
+
+    Contour Sequence is encoded here: pydicom would make an object of every item and of every number, several seconds
+    for a large set. It keeps raw elements as they are if the item is said to be in the encoding in which it is written.
+    """
+    images = [_encoded_image_sequence(plane, headers) for plane in manifest.grid.planes]
     items = []
     for number, structure in enumerate(structure_set.structures, start=1):
-        item = Dataset()
-        item.ROIDisplayColor = list(structure.definition.colour_rgb)
-        item.ContourSequence = [
-            _contour_item(contour, count, encoded[contour.slice_index])
+        contours = [
+            _encoded_item(_encoded_contour(contour, count, images[contour.slice_index]))
             for count, contour in enumerate(structure.contours, start=1)
         ]
+        item = Dataset()
+        item.ROIDisplayColor = list(structure.definition.colour_rgb)
+        item[CONTOUR_SEQUENCE] = _raw_sequence(CONTOUR_SEQUENCE, b"".join(contours))
         item.ReferencedROINumber = number
+        item.set_original_encoding(True, True, "iso8859")
         items.append(item)
     dataset.ROIContourSequence = items
 
 
-def _contour_item(contour: Contour, number: int, image_sequence: RawDataElement) -> Dataset:
-    """Build an item of Contour Sequence whose long values are bytes already.
-
-    pydicom would make an object of every number, and would do so again on writing unless it is told that the item
-    already has the encoding in which it will be written.
-    """
-    item = Dataset()
-    item[CONTOUR_IMAGE_SEQUENCE] = image_sequence
-    item.ContourGeometricType = "CLOSED_PLANAR"
-    item.NumberOfContourPoints = len(contour.points_lps_mm)
-    item.ContourNumber = number
-    text = "\\".join(map(_decimal_string, contour.points_lps_mm.ravel().tolist())).encode()
-    item[CONTOUR_DATA] = _raw(CONTOUR_DATA, "DS", text + b" " * (len(text) % 2))
-    item.set_original_encoding(True, True, "iso8859")
-    return item
+def _encoded_contour(contour: Contour, number: int, image_sequence: bytes) -> bytes:
+    """Encode the elements of an item of Contour Sequence, in the order of their tags."""
+    coordinates = "\\".join(map(_decimal_string, contour.points_lps_mm.ravel().tolist()))
+    return (
+        _encoded_element("ContourImageSequence", image_sequence)
+        + _encoded_element("ContourGeometricType", b"CLOSED_PLANAR")
+        + _encoded_element("NumberOfContourPoints", b"%d" % len(contour.points_lps_mm))
+        + _encoded_element("ContourNumber", b"%d" % number)
+        + _encoded_element("ContourData", coordinates.encode())
+    )
 
 
 def _decimal_string(value: float) -> str:
@@ -207,19 +208,29 @@ def _decimal_string(value: float) -> str:
     return np.format_float_positional(round(value, 4), trim="-")
 
 
-def _encoded_reference(plane: Plane, headers: Mapping[str, Dataset]) -> RawDataElement:
-    """Give Contour Image Sequence with its one item in Implicit VR Little Endian; contours of a plane share it."""
+def _encoded_image_sequence(plane: Plane, headers: Mapping[str, Dataset]) -> bytes:
+    """Encode Contour Image Sequence with its one item; the contours of a plane share it."""
     frames = [] if plane.frame_number is None else [plane.frame_number]
     content = DicomBytesIO()
     content.is_little_endian = content.is_implicit_VR = True
     write_dataset(content, _image_reference(headers[plane.sop_instance_uid], frames))
-    item = content.getvalue()
-    # Item tag (FFFE,E000) and length (PS3.5 7.5).
-    return _raw(CONTOUR_IMAGE_SEQUENCE, "SQ", b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item)
+    return _encoded_item(content.getvalue())
 
 
-def _raw(tag: int, vr: str, value: bytes) -> RawDataElement:
-    return RawDataElement(Tag(tag), vr, len(value), value, 0, True, True)
+def _encoded_element(keyword: str, value: bytes) -> bytes:
+    """Encode an element in Implicit VR Little Endian (PS3.5 7.1.3)."""
+    tag = Tag(keyword)
+    padded = value + b" " * (len(value) % 2)
+    return struct.pack("<HHL", tag.group, tag.element, len(padded)) + padded
+
+
+def _encoded_item(content: bytes) -> bytes:
+    """Encode an item of a sequence, of explicit length (PS3.5 7.5.1)."""
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+def _raw_sequence(tag: BaseTag, items: bytes) -> RawDataElement:
+    return RawDataElement(tag, "SQ", len(items), items, 0, True, True)
 
 
 def _add_observations(dataset: Dataset, structure_set: StructureSet) -> None:

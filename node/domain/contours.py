@@ -19,18 +19,16 @@ import contourpy
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from node.domain import keyholes, scanlines
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
+from node.domain.masks import BACKGROUND, CroppedMask, Mask, Masks
 from node.domain.scanlines import Points, rasterise
 from node.domain.structures import Contour, Omitted, Structure, StructureDefinition, StructureSet
 from node.domain.volume import LabelMap
 
-__all__ = ["build_structures", "mask_of", "rasterise"]
-
-Mask = NDArray[np.bool_]
+__all__ = ["build_structures", "rasterise"]
 
 # Douglas-Peucker tolerances in mm, tried in this order. Above 0.3 mm almost no ring keeps all its pixels.
 TOLERANCES_MM = (0.3, 0.2, 0.15, 0.1, 0.05, 0.0)
@@ -43,8 +41,6 @@ GUARD_PIXELS = 0.04
 # A contour's area may differ from that of its pixels by this fraction before a finer tracing is tried. Blurring
 # shrinks convex shapes by about 1/radius² (in pixels), so organs pass and nerves do not.
 AREA_TOLERANCE = 0.02
-
-BACKGROUND = 0
 
 
 class Tracing(NamedTuple):
@@ -82,40 +78,27 @@ def build_structures(label_map: LabelMap, definitions: Sequence[StructureDefinit
     VerificationError
         A structure cannot be drawn without loss.
     """
-    boxes = ndimage.find_objects(label_map.labels)
+    masks = Masks(label_map)
     structures: list[Structure] = []
     omitted: list[Omitted] = []
     for definition in definitions:
-        box = _common_box(boxes, definition.label_values)
-        if box is None:
+        voxels = masks.of(definition)
+        if voxels is None:
             omitted.append(Omitted(name=definition.name, reason="The model found no voxel of it in this series."))
-            continue
-        mask = np.isin(label_map.labels[box], [value for value in definition.label_values if value != BACKGROUND])
-        structures.append(_structure(definition, mask, box, label_map.grid))
+        else:
+            structures.append(_structure(definition, voxels, label_map.grid))
     return StructureSet(structures=tuple(structures), omitted=tuple(omitted))
 
 
-def mask_of(label_map: LabelMap, definition: StructureDefinition) -> Mask:
-    """Give the voxels of a structure, ``[slice, row, column]``."""
-    return np.isin(label_map.labels, [value for value in definition.label_values if value != BACKGROUND])
-
-
-def _common_box(boxes: Sequence[tuple[slice, ...] | None], values: Sequence[int]) -> tuple[slice, ...] | None:
-    found = [box for value in values if 0 < value <= len(boxes) and (box := boxes[value - 1]) is not None]
-    if not found:
-        return None
-    return tuple(slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*found, strict=True))
-
-
-def _structure(definition: StructureDefinition, mask: Mask, box: tuple[slice, ...], grid: Grid) -> Structure:
+def _structure(definition: StructureDefinition, voxels: CroppedMask, grid: Grid) -> Structure:
     precision = Precision(grid)
-    outlines = list(_traced(mask, (box[0].start, box[1].start, box[2].start)))
+    outlines = list(_traced(voxels))
     contours = _merged(outlines, _thinned(outlines, precision), precision)
-    _check(definition.name, contours, mask, box, precision)
+    _check(definition.name, contours, voxels, precision)
     return Structure(
         definition=definition,
         contours=contours,
-        volume_cm3=float(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / 1000,
+        volume_cm3=float(np.count_nonzero(voxels.mask)) * grid.voxel_volume_mm3 / 1000,
     )
 
 
@@ -146,19 +129,20 @@ class Precision:
         return np.asarray(back[moved], dtype=np.float64)
 
 
-def _traced(mask: Mask, origin: tuple[int, int, int]) -> Iterator[Outline]:
-    """Give the outlines of all components; ``origin`` is where the mask's first voxel lies in the grid."""
-    for index in np.flatnonzero(mask.any(axis=(1, 2))):
-        image = mask[index].view(np.uint8)
+def _traced(voxels: CroppedMask) -> Iterator[Outline]:
+    """Give the outlines of all components of all slices."""
+    first_slice, first_row, first_column = voxels.origin
+    for index in np.flatnonzero(voxels.mask.any(axis=(1, 2))).tolist():
+        image = voxels.mask[index].view(np.uint8)
         # Components that touch by a corner are one: no line passes between them on the way of the other.
         _, components, stats, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
         for number, (left, top, width, height, area) in enumerate(stats.tolist()):
             if number == BACKGROUND:
                 continue
             component = components[top : top + height, left : left + width] == number
-            offset = np.array([origin[1] + top, origin[2] + left], dtype=np.float64)
+            offset = np.array([first_row + top, first_column + left], dtype=np.float64)
             for rings in _trace_component(component, area):
-                yield Outline(origin[0] + int(index), tuple(ring + offset for ring in rings))
+                yield Outline(first_slice + index, tuple(ring + offset for ring in rings))
 
 
 def _trace_component(component: Mask, area: int) -> list[list[Points]]:
@@ -296,22 +280,22 @@ def _merged(outlines: Sequence[Outline], rings: Sequence[Points], precision: Pre
     return tuple(contours)
 
 
-def _check(name: str, contours: Sequence[Contour], mask: Mask, box: tuple[slice, ...], precision: Precision) -> None:
+def _check(name: str, contours: Sequence[Contour], voxels: CroppedMask, precision: Precision) -> None:
     """Raise VerificationError unless the contours hold the mask's voxels; also when moved by half the guard.
 
     Half, because a keyhole splits an edge and rounding then bends it.
     """
-    corner = np.array([box[1].start, box[2].start])
+    first_slice, *corner = voxels.origin
     planes = precision.grid.planes
     polygons = [scanlines.pixels(planes[one.slice_index], one.points_lps_mm) - corner for one in contours]
-    slices = np.array([one.slice_index - box[0].start for one in contours], dtype=np.intp)
-    rows, columns = mask.shape[1] + 2, mask.shape[2] + 2
+    slices = np.array([one.slice_index - first_slice for one in contours], dtype=np.intp)
+    rows, columns = voxels.mask.shape[1] + 2, voxels.mask.shape[2] + 2
 
     def numbered(index: NDArray[np.intp], row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.intp]:
         place = (index * rows + np.clip(row, -1, rows - 2) + 1) * columns + np.clip(column, -1, columns - 2) + 1
         return scanlines.odd(place)
 
-    wanted = numbered(*scanlines.mask_toggles(mask))
+    wanted = numbered(*scanlines.mask_toggles(voxels.mask))
     for share in (0.0, 0.5, -0.5):
         crossed = scanlines.toggles([points + share * precision.guard_pixels for points in polygons])
         if not np.array_equal(numbered(slices[crossed.polygon], crossed.row, crossed.column), wanted):
