@@ -24,7 +24,7 @@ from node.domain.series import CompletionPolicy
 from node.inference.predictor import Progress as ProgressFunction
 from node.offline import OfflineResult, SeriesResult, contour_files
 from node.resources import shipped
-from node.service import set_up_logging
+from node.service import silence
 from node.stages.contour import OpenModel
 
 
@@ -40,7 +40,7 @@ def contour_command(
     console: Console | None,
 ) -> int:
     """Contour files and tell what became of them; JSON where there is no console. Gives the exit status."""
-    set_up_logging("text", "contour")
+    silence()
     _check_inputs(inputs, output)
     model_store = ModelStore([*{folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}.values()])
     loaded = [model_store.load(name) for name in models]
@@ -132,7 +132,7 @@ def print_report(report: dict[str, Any], timings: dict[str, float], console: Con
 
 def check_command(config: Config, path: Path, console: Console | None) -> int:
     """Tell what works and what does not. Gives the exit status."""
-    set_up_logging("text", "check")
+    silence()
     findings: list[Finding] = [Finding(subject="configuration", holds=True, said=f"{path} is valid")]
     if console is not None:
         _print_finding(findings[0], console)

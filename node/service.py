@@ -252,12 +252,15 @@ class LedgerObserver:
 def _contourer(node: Node) -> Callable[[], None]:
     section = node.config.node
 
+    open_model = WarmModels(node.models, section.device, section.device_id, section.threads)
+    for model in sorted({model for route in node.config.routes for model in route.models}):
+        open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
         results=ResultStore(node.data_dir),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
-        open_model=WarmModels(node.models, section.device, section.device_id, section.threads),
+        open_model=open_model,
         software_version=__version__,
         now=time.time,
         log=log,
@@ -415,6 +418,12 @@ def log(event: str, **fields: Any) -> None:
     _log.info(event, **fields)
 
 
+def silence() -> None:
+    """Log nothing: for commands that tell people what happens."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    _quieten_libraries()
+
+
 def set_up_logging(log_format: str, role: str) -> None:
     """Send all log lines to standard error: readable text, or one JSON object per line."""
     renderer: Any = (
@@ -437,6 +446,10 @@ def set_up_logging(log_format: str, role: str) -> None:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
     )
+    _quieten_libraries()
+
+
+def _quieten_libraries() -> None:
     # What these libraries say quotes element values, the patient's name among them; we say what matters ourselves.
     for name in ("pydicom", "pynetdicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -107,9 +107,15 @@ def _delivery_table(rows: Iterable[Row]) -> RenderableType:
             str(row["state"]),
             str(row["attempt"]),
             _clock(row["next_attempt_at"]),
-            row["reason"] or ", ".join(f"0x{one['status']:04X} {one['outcome']}" for one in row["receipts"]),
+            "; ".join(filter(None, [row["reason"], *_answers(row["receipts"])])),
         )
     return table
+
+
+def _answers(receipts: Iterable[Row]) -> list[str]:
+    return [
+        " ".join(filter(None, [one["outcome"], f"0x{one['status']:04X}", one["error_comment"]])) for one in receipts
+    ]
 
 
 def _event_table(rows: Iterable[Row]) -> RenderableType:

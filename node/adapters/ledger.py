@@ -334,8 +334,8 @@ class Ledger:
             raise ValueError(f"job {job} cannot become {state}")
 
     def outputs(self, job: str) -> list[Row]:
-        """Give the objects that a job made."""
-        return self._rows(sa.select(_output).where(_output.c.job == job).order_by(_output.c.kind.desc()))
+        """Give the objects that a job made, the structure set first: what the planning system waits for."""
+        return self._rows(sa.select(_output).where(_output.c.job == job).order_by(_output.c.kind))
 
     # Deliveries ------------------------------------------------------------------------------------------------------
 

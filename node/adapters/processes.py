@@ -77,7 +77,9 @@ class Supervisor:
         if status is None:
             return None
         if status != SETUP_FAULT:
-            child.pause_s = 0.5 if now - child.started_at > _STEADY_AFTER_S else min(2 * child.pause_s, _LONGEST_PAUSE_S)
+            child.pause_s = (
+                0.5 if now - child.started_at > _STEADY_AFTER_S else min(2 * child.pause_s, _LONGEST_PAUSE_S)
+            )
             child.start_at = now + child.pause_s
             self._log("process died", role=child.name, status=status, restart_in_s=child.pause_s)
             _close(child.process)
@@ -109,7 +111,7 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     if supervised:
-        threading.Thread(target=_wait_for_supervisor, args=(told,), daemon=True).start()
+        when_supervisor_is_gone(told.set)
     told.wait()
     # A thread in a long computation must not keep the process: its job is done again at the next start.
     threading.Thread(target=_end_soon, daemon=True).start()
@@ -119,11 +121,16 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
     os._exit(0)
 
 
-def _wait_for_supervisor(told: threading.Event) -> None:
-    # The raw descriptor: a buffered read would hold a lock that the interpreter's end needs.
-    while os.read(0, 4096):
-        pass
-    told.set()
+def when_supervisor_is_gone(tell: Callable[[], None]) -> None:
+    """Call ``tell`` when standard input ends: the supervisor holds its other end, however it dies."""
+
+    def wait() -> None:
+        # The raw descriptor: a buffered read would hold a lock that the interpreter's end needs.
+        while os.read(0, 4096):
+            pass
+        tell()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _end_soon() -> None:

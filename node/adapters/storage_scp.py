@@ -30,6 +30,9 @@ STORAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",
     "1.2.840.10008.5.1.4.1.1.4.1": "Enhanced MR Image Storage",
     "1.2.840.10008.5.1.4.1.1.128": "Positron Emission Tomography Image Storage",
+    # Never contoured. Scanners send dose reports and screen shots in the same study: refused, they would fail the
+    # transfer at the sender, who alone would know; taken, they are declined in `status` with the reason.
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
 }
 
 # What pydicom decodes with the decoders we install, best first: of several offered in one presentation context we take
@@ -172,11 +175,6 @@ class Receiver:
         caller = self._callers[event.assoc] = _caller(event.assoc)
         _log.info("association opened", **_fields(caller))
         self._observer.association_opened(caller, self._clock())
-        for sop_class in sorted({str(context.abstract_syntax) for context in event.assoc.rejected_contexts}):
-            if sop_class not in {str(context.abstract_syntax) for context in event.assoc.accepted_contexts}:
-                reason = f"{UID(sop_class).name} is not taken: {_why_not_taken(sop_class, self._settings)}"
-                _log.warning("presentation context rejected", reason=reason, **_fields(caller))
-                self._observer.class_not_taken(caller, reason, self._clock())
 
     def _on_rejected(self, event: Any) -> None:
         caller = _caller(event.assoc)
@@ -237,12 +235,6 @@ class Receiver:
             **_fields(caller),
         )
         self._observer.instance_refused(caller, answer, self._clock())
-
-
-def _why_not_taken(sop_class: str, settings: ReceiverSettings) -> str:
-    if sop_class in settings.storage_classes or sop_class == VERIFICATION_CLASS:
-        return "none of the transfer syntaxes offered is supported"
-    return "SOP class not supported"
 
 
 def _application_entity(settings: ReceiverSettings) -> Any:

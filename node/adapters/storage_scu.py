@@ -280,7 +280,8 @@ def _receipt(outgoing: _Outgoing, transfer_syntax_uid: str, status: int, comment
         transfer_syntax_uid=transfer_syntax_uid,
         outcome=outcome,
         status=status,
-        reason=f"{meaning} (0x{digits})" + (f": {comment}" if comment else ""),
+        reason=f"{meaning} (0x{digits})",
+        error_comment=comment,
         worth_retrying=outcome == "refused" and digits.startswith(WORTH_RETRYING),
         took_s=took_s,
     )

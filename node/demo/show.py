@@ -32,7 +32,7 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.series import manifest_from_json
-from node.service import Node
+from node.service import Node, silence
 from node.stages.contour import read_series
 from node.status import read_status
 
@@ -88,7 +88,13 @@ class PlanningSystem:
         implicit = arrival.transfer_syntax_uid == ImplicitVRLittleEndian
         dataset = read_dataset(BytesIO(arrival.data_set), is_implicit_VR=implicit, is_little_endian=True)
         self.received[arrival.affected_sop_class_uid] = (time.time(), dataset)
-        return StoreAnswer(status=0x0000)
+        stored = StoredInstance(
+            series_instance_uid=str(dataset.SeriesInstanceUID),
+            sop_instance_uid=arrival.affected_sop_instance_uid,
+            file_name="",
+            was_there=False,
+        )
+        return StoreAnswer(status=0x0000, stored=stored)
 
 
 class _Nobody:
@@ -133,6 +139,7 @@ def show(console: Console, *, picture: Path, keep: Path | None) -> int:
     NodeError
         The node did not start, or did not deliver in time; its log is named.
     """
+    silence()  # the story is told in words; the node's own log is in its file
     with _stage(keep) as stage, _running_node(stage):
         console.print("[bold]Delineate[/] shows itself at work: all on this machine, nothing leaves it.")
         scan = Scan()
@@ -263,9 +270,9 @@ def _tell(
     report, timings = job["report"], job["timings"]
     model = f"{report['model']} {report['model_version']}"
     line(f"[bold]Contoured[/] by {escape(model)} on {escape(report['computed_by'])}:")
-    truth = {"BODY": written.truth.body_cm3, "BONES": written.truth.bones_cm3}
+    truth = {"Body": written.truth.body_cm3, "Bone": written.truth.bones_cm3}
     for structure in report["structures"]:
-        drawn = truth.get(structure["name"].upper())
+        drawn = truth.get(structure["name"])
         measure = f"  (drawn: {drawn:.0f} cm³)" if drawn else ""
         line(
             f"    {structure['name']:<16}{structure['volume_cm3']:>9.0f} cm³ "

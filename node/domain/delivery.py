@@ -27,8 +27,10 @@ class StoreReceipt:
     outcome: StoreOutcome
     # Status (0000,0900), PS3.4 B.2.3.
     status: int
-    # What the status means, with the destination's Error Comment where it gave one.
+    # What the status means.
     reason: str
+    # The destination's own words (0000,0902). Shown in ``status``, never logged: they might name the patient.
+    error_comment: str = ""
     # Refused, but for a cause that may pass: the same object may be taken later.
     worth_retrying: bool
     took_s: float

@@ -73,7 +73,8 @@ DELIVERY_STATES: dict[DeliveryState, StateMeaning] = {
 # From -> to. A series begins RECEIVING; jobs and deliveries begin QUEUED.
 SERIES_TRANSITIONS: dict[SeriesState, frozenset[SeriesState]] = {
     # A late slice makes a complete or declined series grow again.
-    state: frozenset(SeriesState) for state in SeriesState
+    state: frozenset(SeriesState)
+    for state in SeriesState
 }
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -6,13 +6,14 @@ Holds no state that matters: what it remembers is read again from the files afte
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from node.domain.errors import InputError
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Accepted, Declined, Route, decide
 from node.domain.series import (
+    AssociationFact,
     Complete,
     CompletionPolicy,
     Growing,
@@ -30,6 +31,7 @@ class _Watched:
     """What is remembered of one series between two looks."""
 
     stamp: str = ""
+    associations: tuple[AssociationFact, ...] = ()
     instances: dict[str, ReceivedInstance] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     look_again_at: float = 0.0
@@ -81,14 +83,16 @@ class Assembler:
                     self._settled[series_uid] = stamp
                     continue
                 watched = self._watched.setdefault(series_uid, _Watched())
-            if watched.stamp != stamp or now >= watched.look_again_at:
-                watched.stamp = stamp
+            associations = self._ledger.associations_of(series_uid)
+            changed = watched.stamp != stamp or watched.associations != associations
+            if changed or now >= watched.look_again_at:
+                watched.stamp, watched.associations = stamp, associations
                 self._look(series_uid, watched, now)
 
     def _look(self, series_uid: str, watched: _Watched, now: float) -> None:
         self._read_new(series_uid, watched)
         instances = tuple(watched.instances.values())
-        associations = self._ledger.associations_of(series_uid)
+        associations = watched.associations
         facts = SeriesFacts(series_instance_uid=series_uid, instances=instances, associations=associations)
         verdict = assess(facts, now, self._policy)
         known: Row = {
@@ -146,7 +150,7 @@ class Assembler:
             "fingerprint": manifest.fingerprint,
             "complete_at": now,
         }
-        decision = decide(self._routes, self._attributes(series_uid, manifest))
+        decision = decide(self._routes, manifest.attributes)
         match decision:
             case Declined():
                 self._decline(series_uid, judged, decision.reason)
@@ -154,11 +158,6 @@ class Assembler:
                 self._accept(series_uid, judged, manifest, decision.route)
             case _:
                 assert_never(decision)
-
-    def _attributes(self, series_uid: str, manifest: SeriesManifest) -> dict[str, str]:
-        first = manifest.grid.planes[0].sop_instance_uid
-        instances = self._watched[series_uid].instances.values()
-        return dict(next(one.attributes for one in instances if one.sop_instance_uid == first))
 
     def _accept(self, series_uid: str, judged: Row, manifest: SeriesManifest, route: Route) -> None:
         jobs = [job_of(manifest, route, model) for model in route.models]
@@ -168,7 +167,7 @@ class Assembler:
         self._log("series complete", series=series_uid, instances=judged["instances"], route=route.name, jobs=len(jobs))
 
 
-def job_of(manifest: SeriesManifest, route: Route, model: str, run_number: int = 1) -> dict[str, object]:
+def job_of(manifest: SeriesManifest, route: Route, model: str, run_number: int = 1) -> dict[str, Any]:
     """Give the columns of the job that contours a manifest with a model; the key is deterministic."""
     return {
         "job": f"{manifest.series_instance_uid}/{manifest.fingerprint[:16]}/{model}/{run_number}",

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import psutil
 
+from node.config import load
 from node.domain.delivery import PeerAddress
+from node.status import read_status
 from tests.fakes import free_port
 
 _TEMPLATE = """\
@@ -130,7 +132,7 @@ class RunningNode:
             for child in supervisor.children():
                 try:
                     if child.cmdline()[-1:] == [role]:
-                        return child.pid
+                        return int(child.pid)
                 except psutil.Error:
                     continue
             return None
@@ -145,11 +147,8 @@ class RunningNode:
         os.kill(self.pid_of(role), signal.SIGKILL)
 
     def status(self) -> dict[str, Any]:
-        """Give what ``delineate status --json`` prints."""
-        done = run_delineate("status", "--json", "--config", str(self.config_path))
-        assert done.returncode == 0, done.stderr
-        known: dict[str, Any] = json.loads(done.stdout)
-        return known
+        """Give what ``delineate status`` reads."""
+        return read_status(load(self.config_path))
 
     def wait_until(self, holds: Callable[[dict[str, Any]], Any], within_s: float = 120.0) -> dict[str, Any]:
         """Look at the status until it fulfils a condition; gives that status."""
@@ -160,13 +159,14 @@ class RunningNode:
                 return status
             assert not self.process_ended(), self.log
             assert time.monotonic() < until, json.dumps(status, indent=1)[-3000:] + self.log[-3000:]
-            time.sleep(0.3)
+            time.sleep(0.1)
 
     def wait_until_delivered(self, count: int = 1, within_s: float = 120.0) -> dict[str, Any]:
         """Wait until that many deliveries have been made."""
 
         def delivered(status: dict[str, Any]) -> bool:
-            return sum(row["state"] == "delivered" for row in status["deliveries"]) >= count
+            states = [row["state"] for row in status["deliveries"]]
+            return states.count("delivered") >= count
 
         return self.wait_until(delivered, within_s)
 

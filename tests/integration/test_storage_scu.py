@@ -105,14 +105,14 @@ def test_a_class_that_the_destination_does_not_take_does_not_hold_up_the_others(
 @pytest.mark.parametrize(
     ("status", "outcome", "worth_retrying", "reason"),
     [
-        (0xA700, "refused", True, "out of resources (0xA700): disk"),
-        (0xA701, "refused", True, "out of resources (0xA701): disk"),
-        (0x0110, "refused", True, "processing failure (0x0110): disk"),
-        (0x0124, "refused", True, "not authorised (0x0124): disk"),
-        (0xA900, "refused", False, "data set does not match its SOP class (0xA900): disk"),
-        (0xC123, "refused", False, "cannot understand (0xC123): disk"),
-        (0x0117, "refused", False, "invalid SOP instance (0x0117): disk"),
-        (0xB000, "stored with warning", False, "stored, with elements coerced (0xB000): disk"),
+        (0xA700, "refused", True, "out of resources (0xA700)"),
+        (0xA701, "refused", True, "out of resources (0xA701)"),
+        (0x0110, "refused", True, "processing failure (0x0110)"),
+        (0x0124, "refused", True, "not authorised (0x0124)"),
+        (0xA900, "refused", False, "data set does not match its SOP class (0xA900)"),
+        (0xC123, "refused", False, "cannot understand (0xC123)"),
+        (0x0117, "refused", False, "invalid SOP instance (0x0117)"),
+        (0xB000, "stored with warning", False, "stored, with elements coerced (0xB000)"),
     ],
 )
 def test_the_receipt_says_what_the_destination_said(
@@ -126,6 +126,7 @@ def test_the_receipt_says_what_the_destination_said(
 
     assert (receipt.status, receipt.outcome, receipt.worth_retrying) == (status, outcome, worth_retrying)
     assert receipt.reason == reason
+    assert receipt.error_comment == "disk"
 
 
 def test_a_destination_that_is_down_is_named_with_the_cause() -> None:

@@ -150,7 +150,18 @@ def test_a_growing_series_says_what_it_waits_for_and_is_looked_at_in_time() -> N
     assert world.rows[SERIES]["reason"]
 
     world.endings = ["released"]
+    assembler.tick(105.0)
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+
+
+def test_silence_is_noticed_when_the_time_has_come() -> None:
+    world = World()
+    world.endings = ["open"]
+    assembler = world.assembler()
+    assembler.tick(104.0)
+
     assembler.tick(world.rows[SERIES]["look_again_at"])
+
     assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
 
 

@@ -23,7 +23,7 @@ FACTS: dict[str, Any] = {
     "fingerprint": "f" * 64,
     "route": "planning-ct",
 }
-JOB = {
+JOB: dict[str, Any] = {
     "job": "1.2.3/ffff/m/1",
     "series_uid": SERIES,
     "fingerprint": "f" * 64,
