@@ -317,17 +317,24 @@ def _check_together(package: ModelPackage, table: "_Table") -> None:
         raise table.wrong("structures", "holds a name twice (upper and lower case count as the same)")
     if not package.modalities:
         raise table.wrong("modalities", "is empty")
+    # A rule may make a label that the network does not know.
+    made = {rule.becomes for rule in package.post if not isinstance(rule, KeepLargest)}
+    known = ({*range(package.graph.classes)} | made) - {0}
+    if not all(0 <= value <= _highest_label(package.graph.classes) for value in made):
+        raise table.wrong("post.becomes", f"must be between 0 and {_highest_label(package.graph.classes)}")
     for key, values in _label_values(package):
-        if not values or not all(0 < value < package.graph.classes for value in values):
-            raise table.wrong(key, f"must be label values between 1 and {package.graph.classes - 1}, not {values}")
-    for rule in package.post:
-        if not isinstance(rule, KeepLargest) and not 0 <= rule.becomes < package.graph.classes:
-            raise table.wrong(f"post.{rule.rule}.becomes", f"must be below {package.graph.classes}")
+        if not values or not set(values) <= known:
+            raise table.wrong(key, f"must be among the label values {sorted(known)}, not {list(values)}")
     for gate in package.gates:
         if gate.structure not in names:
             raise table.wrong(
                 "gates.structure", f"{gate.structure!r} is no structure{_did_you_mean(gate.structure, names)}"
             )
+
+
+def _highest_label(classes: int) -> int:
+    # The label map of up to 256 classes has 8 bits.
+    return 255 if classes <= 256 else 65535
 
 
 def _label_values(package: ModelPackage) -> list[tuple[str, tuple[int, ...]]]:

@@ -17,13 +17,12 @@ from node.inference.transforms import labels_on_source, network_input, passage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segmented:
-    """What a model found in a volume.
+    """What a model found in a volume."""
 
-    ``label_map`` may hold voxels of structures that are in ``omitted``: contour those structures of the package only
-    that are not.
-    """
-
+    # May hold voxels of omitted structures too: a gate judges a structure and leaves its voxels.
     label_map: LabelMap
+    # The package's structures less the omitted: those to contour.
+    structures: tuple[StructureDefinition, ...]
     omitted: tuple[Omitted, ...]
     # What a reviewer should know, one sentence each.
     notes: tuple[str, ...]
@@ -49,13 +48,14 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post)
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
+    structures = tuple(each for each in package.structures if each.name not in missing)
     notes = tuple(
         f"{structure.name} reaches the edge of the image: it may be cut off there."
-        for structure in package.structures
-        if structure.name not in missing and _reaches_edge(label_map, structure)
+        for structure in structures
+        if _reaches_edge(label_map, structure)
     )
     progress("tidy", 1, 1)
-    return Segmented(label_map=label_map, omitted=omitted, notes=notes)
+    return Segmented(label_map=label_map, structures=structures, omitted=omitted, notes=notes)
 
 
 def _scores(
