@@ -1,0 +1,174 @@
+"""Networks run where we say, and a network that we cannot run is refused before it runs."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from node.adapters.onnx_file import default_opset, holds_external_weights
+from node.adapters.onnx_session import PROBE_GRAPH, cuda_not_usable_because, devices, open_predictor
+from node.domain.errors import ResourceError, SetupError
+from node.inference.package import LoadedPackage
+from tests.unit.test_segment import PACKAGE
+
+needs_no_cuda = pytest.mark.skipif(cuda_not_usable_because() is None, reason="CUDA is usable here")
+needs_cuda = pytest.mark.skipif(cuda_not_usable_because() is not None, reason="CUDA is not usable here")
+
+
+def doubling(classes: int = 3, opset: int = 18, rank: int = 5) -> onnx.ModelProto:
+    """Make a network whose score of class n is n times its input."""
+    factors = np.arange(classes, dtype=np.float32).reshape(1, classes, *[1] * (rank - 2))
+    dimensions = ["s", "r", "c"][: rank - 2]
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["hu", "factors"], ["scores"])],
+        "doubling",
+        [helper.make_tensor_value_info("hu", TensorProto.FLOAT, [1, 1, *dimensions])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, classes, *dimensions])],
+        [numpy_helper.from_array(factors, "factors")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def saved(folder: Path, model: onnx.ModelProto | bytes) -> LoadedPackage:
+    path = folder / "graph.onnx"
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return LoadedPackage(package=PACKAGE, graph_path=path)
+
+
+def test_a_network_runs_on_the_cpu_and_says_so(tmp_path: Path) -> None:
+    predictor = open_predictor(saved(tmp_path, doubling()), "cpu", threads=1)
+    values = np.arange(24, dtype=np.float32).reshape(1, 1, 2, 3, 4)
+
+    scores = predictor.predict(values)
+
+    np.testing.assert_array_equal(scores, np.concatenate([0 * values, values, 2 * values], axis=1))
+    assert predictor.computed_by == f"CPUExecutionProvider, float32, onnxruntime {ort.__version__}"
+
+
+@needs_no_cuda
+def test_cuda_is_refused_where_it_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="CUDA cannot be used: ") as refused:
+        open_predictor(saved(tmp_path, doubling()), "cuda")
+
+    assert "delineate[cuda]" in refused.value.remedy
+
+
+@needs_no_cuda
+def test_auto_takes_the_cpu_on_purpose_and_says_why(tmp_path: Path) -> None:
+    predictor = open_predictor(saved(tmp_path, doubling()), "auto", threads=1)
+
+    assert predictor.computed_by.startswith("CPUExecutionProvider (auto: CUDA not usable: ")
+    assert predictor.predict(np.ones((1, 1, 1, 1, 1), dtype=np.float32)).ravel().tolist() == [0.0, 1.0, 2.0]
+
+
+@needs_cuda
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_network_runs_by_cuda_and_says_so(tmp_path: Path, device: str) -> None:
+    predictor = open_predictor(saved(tmp_path, doubling()), device)  # type: ignore[arg-type]
+
+    assert predictor.computed_by.startswith("CUDAExecutionProvider, float32")
+    assert predictor.predict(np.ones((1, 1, 1, 1, 1), dtype=np.float32)).ravel().tolist() == [0.0, 1.0, 2.0]
+
+
+@needs_no_cuda
+def test_looking_for_a_gpu_in_vain_writes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_predictor(saved(tmp_path, doubling()), "auto", threads=1)
+    devices()
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_devices_name_the_cpu_and_the_gpu_with_the_reason() -> None:
+    cpu, gpu = devices()
+
+    assert (cpu.name, cpu.usable) == ("cpu", True)
+    assert gpu.name == "cuda:0"
+    assert gpu.usable is (cuda_not_usable_because() is None)
+    assert gpu.detail
+
+
+def test_a_gpu_number_that_does_not_exist_is_no_gpu() -> None:
+    assert cuda_not_usable_because(device_id=99) is not None
+
+
+def test_the_probe_is_what_it_says() -> None:
+    model = onnx.load_from_string(PROBE_GRAPH)
+
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Relu"]
+    assert model.opset_import[0].version == 18
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+def test_an_operator_set_without_all_cuda_kernels_is_refused(tmp_path: Path, opset: int) -> None:
+    with pytest.raises(SetupError, match=f"has ONNX opset {opset}; 18 to 21 run here") as refused:
+        open_predictor(saved(tmp_path, doubling(opset=opset)), "cpu")
+
+    assert refused.value.remedy == "Export the network again with opset_version=20."
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_operator_sets_at_both_ends_are_run(tmp_path: Path, opset: int) -> None:
+    assert open_predictor(saved(tmp_path, doubling(opset=opset)), "cpu", threads=1)
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "graph.onnx"
+    onnx.save_model(doubling(), path, save_as_external_data=True, size_threshold=0, location="weights.bin")
+
+    assert holds_external_weights(path.read_bytes())
+    with pytest.raises(SetupError, match="keeps weights in another file"):
+        open_predictor(LoadedPackage(package=PACKAGE, graph_path=path), "cpu")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\x7fshort", b"\x0b", b"PK\x03\x04 a zip file"])
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(SetupError, match="is no ONNX model"):
+        open_predictor(saved(tmp_path, content), "cpu")
+
+
+def test_a_graph_with_an_unknown_operator_is_refused(tmp_path: Path) -> None:
+    model = doubling()
+    model.graph.node[0].op_type = "Contour"
+
+    with pytest.raises(SetupError, match=r"cannot be loaded: .*Contour"):
+        open_predictor(saved(tmp_path, model), "cpu")
+
+
+@pytest.mark.parametrize("model", [doubling(classes=2), doubling(rank=4)])
+def test_a_graph_with_other_ends_than_the_manifest_says_is_refused(tmp_path: Path, model: onnx.ModelProto) -> None:
+    with pytest.raises(SetupError, match="must take one float32 tensor"):
+        open_predictor(saved(tmp_path, model), "cpu")
+
+
+def test_an_input_that_the_network_cannot_compute_is_the_packages_fault(tmp_path: Path) -> None:
+    predictor = open_predictor(saved(tmp_path, doubling()), "cpu", threads=1)
+
+    with pytest.raises(SetupError, match=r"cannot compute an input of shape \(1, 2, 1, 1, 1\)"):
+        predictor.predict(np.ones((1, 2, 1, 1, 1), dtype=np.float32))
+
+
+def test_too_little_memory_is_this_machines_turn(tmp_path: Path) -> None:
+    # 3 · 2^45 values of 4 bytes are more than a process can address.
+    model = doubling()
+    shape = numpy_helper.from_array(np.array([1, 3, 1 << 15, 1 << 15, 1 << 15], dtype=np.int64), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[0].output[0] = "small"
+    model.graph.node.append(helper.make_node("Expand", ["small", "shape"], ["scores"]))
+    for axis, name in enumerate("xyz", start=2):
+        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    predictor = open_predictor(saved(tmp_path, model), "cpu", threads=1)
+
+    with pytest.raises(ResourceError, match="The memory does not suffice for two-densities"):
+        predictor.predict(np.ones((1, 1, 1, 1, 1), dtype=np.float32))
+
+
+def test_the_opset_is_that_of_the_default_domain() -> None:
+    model = doubling(opset=20)
+    model.opset_import.insert(0, helper.make_opsetid("com.microsoft", 1))
+
+    assert default_opset(model.SerializeToString()) == 20
+    assert default_opset(b"") == 0

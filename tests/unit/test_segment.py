@@ -1,0 +1,173 @@
+"""Segmenting joins the steps, judges what came out, and refuses a network that breaks its word."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from node.domain.errors import SetupError
+from node.domain.grid import Grid
+from node.domain.volume import Volume
+from node.inference.package import Gate, GraphFile, InputSpecification, ModelPackage, Relabel
+from node.inference.predictor import no_progress
+from node.inference.segment import segment
+from tests.builders import definition, grid
+
+PACKAGE = ModelPackage(
+    name="two-densities",
+    title="Two densities",
+    version="1",
+    originator="Tests",
+    licence="Apache-2.0",
+    intended_use="Tests",
+    limits="None",
+    modalities=("CT",),
+    input=InputSpecification(orientation="LPS", spacing_mm=(None, None, None), outside_value=-1000.0),
+    graph=GraphFile(file="graph.onnx", sha256="0" * 64, classes=3),
+    structures=(definition("Body", 1, 2, interpreted_type="EXTERNAL"), definition("Liver", 2)),
+    post=(),
+    gates=(),
+    digest="0" * 64,
+)
+
+
+class ThresholdNetwork:
+    """Gives class 1 above 0 and class 2 above 100; remembers the shapes it was given."""
+
+    computed_by = "arithmetic"
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def predict(self, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.shapes.append(network_input.shape)
+        scores = [np.zeros_like(network_input), network_input, 2 * network_input - 100]
+        return np.concatenate(scores, axis=1)
+
+
+class BrokenNetwork:
+    computed_by = "arithmetic"
+
+    def __init__(self, answer: NDArray[np.float32]) -> None:
+        self.answer = answer
+
+    def predict(self, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.answer
+
+
+def volume(stack: Grid, body_hu: float = 50.0, liver_hu: float = 150.0) -> Volume:
+    """Build air with a box of body and, off its centre, a box of liver of 2 × 3 × 4 voxels."""
+    voxels = np.full(stack.shape, -1000.0, dtype=np.float32)
+    voxels[:, 3:12, 4:16] = body_hu
+    voxels[1:3, 4:7, 5:9] = liver_hu
+    return Volume(voxels=voxels, grid=stack)
+
+
+def test_labels_lie_where_the_volume_has_its_values() -> None:
+    given = volume(grid())
+
+    found = segment(given, PACKAGE, ThresholdNetwork(), no_progress)
+
+    expected = np.where(given.voxels > 100, 2, np.where(given.voxels > 0, 1, 0))
+    np.testing.assert_array_equal(found.label_map.labels, expected)
+    assert found.label_map.grid is given.grid
+    assert found.structures == PACKAGE.structures
+    assert found.omitted == ()
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("at_once", "shapes"), [(None, [6]), (4, [4, 4]), (3, [3, 3]), (50, [6]), (1, [1] * 6)])
+def test_slices_go_in_runs_of_one_shape_and_all_come_back(at_once: int | None, shapes: list[int]) -> None:
+    given = volume(grid(slices=6))
+    given.voxels[5, 4, 5] = 150.0
+    package = replace(PACKAGE, input=replace(PACKAGE.input, slices_at_once=at_once))
+    network = ThresholdNetwork()
+
+    found = segment(given, package, network, no_progress)
+
+    assert network.shapes == [(1, 1, slices, 24, 40) for slices in shapes]
+    np.testing.assert_array_equal(found.label_map.labels == 2, given.voxels > 100)
+
+
+def test_rules_follow_the_network() -> None:
+    package = replace(PACKAGE, post=(Relabel(labels=(2,), becomes=1),))
+
+    found = segment(volume(grid()), package, ThresholdNetwork(), no_progress)
+
+    assert set(np.unique(found.label_map.labels)) == {0, 1}
+
+
+def test_an_empty_scan_omits_everything_and_says_why() -> None:
+    found = segment(volume(grid(), body_hu=-1000, liver_hu=-1000), PACKAGE, ThresholdNetwork(), no_progress)
+
+    assert not found.label_map.labels.any()
+    assert found.structures == ()
+    assert [(each.name, each.reason) for each in found.omitted] == [
+        ("Body", "The model found no voxel of Body."),
+        ("Liver", "The model found no voxel of Liver."),
+    ]
+
+
+# The liver has 24 voxels of 3 mm · 1.5 mm · 0.8 mm: 86.4 mm³.
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"at_least_cm3": 0.09}, "Only 0.1 cm³ found, below 0.09 cm³. It is tiny."),
+        ({"at_most_cm3": 0.08}, "0.1 cm³ found, above 0.08 cm³. It is tiny."),
+        ({"mean_value_between": (0.0, 120.0)}, "Its mean value is 150, outside 0 to 120. It is tiny."),
+    ],
+)
+def test_a_structure_outside_its_gate_is_left_out_with_the_figure(limits: dict[str, float], reason: str) -> None:
+    gate = Gate(structure="Liver", because="It is tiny.", **limits)  # type: ignore[arg-type]
+
+    found = segment(volume(grid()), replace(PACKAGE, gates=(gate,)), ThresholdNetwork(), no_progress)
+
+    assert [(each.name, each.reason) for each in found.omitted] == [("Liver", reason)]
+    assert [each.name for each in found.structures] == ["Body"]
+
+
+def test_a_structure_inside_its_gates_stays() -> None:
+    gate = Gate(
+        structure="Liver", at_least_cm3=0.08, at_most_cm3=0.09, mean_value_between=(149.0, 151.0), because="It is so."
+    )
+
+    found = segment(volume(grid()), replace(PACKAGE, gates=(gate,)), ThresholdNetwork(), no_progress)
+
+    assert found.omitted == ()
+
+
+@pytest.mark.parametrize("edge", [np.s_[:, 0, 5], np.s_[:, -1, 5], np.s_[:, 5, 0], np.s_[:, 5, -1]])
+def test_what_reaches_the_edge_of_the_image_is_noted(edge: tuple[slice, int, int]) -> None:
+    given = volume(grid())
+    given.voxels[edge] = 50.0
+
+    found = segment(given, PACKAGE, ThresholdNetwork(), no_progress)
+
+    assert found.notes == ("Body reaches the edge of the image: it may be cut off there.",)
+
+
+def test_an_answer_of_another_shape_is_the_packages_fault() -> None:
+    network = BrokenNetwork(np.zeros((1, 3, 6, 24, 39), dtype=np.float32))
+
+    with pytest.raises(SetupError, match=r"answered in shape \(1, 3, 6, 24, 39\), not \(1, 3, 6, 24, 40\)"):
+        segment(volume(grid()), PACKAGE, network, no_progress)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_refused(value: float) -> None:
+    answer = np.zeros((1, 3, 6, 24, 40), dtype=np.float32)
+    answer[0, 1, 2, 3, 4] = value
+
+    with pytest.raises(SetupError, match="no finite number"):
+        segment(volume(grid()), PACKAGE, BrokenNetwork(answer), no_progress)
+
+
+def test_progress_names_each_step_and_ends_it() -> None:
+    said: list[tuple[str, int, int]] = []
+
+    segment(volume(grid()), PACKAGE, ThresholdNetwork(), lambda *step: said.append(step))
+
+    assert list(dict.fromkeys(doing for doing, _, _ in said)) == ["resample", "predict", "label", "tidy"]
+    assert ("predict", 6, 6) in said
+    assert said[-1] == ("tidy", 1, 1)
