@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,8 @@ class _Caller:
         started = time.monotonic()
         fits = [one for one in outgoing.transfer_syntaxes if (outgoing.sop_class_uid, one) in accepted]
         if not fits:
-            return _receipt(outgoing, "", 0x0122, f"no presentation context for {_offer(outgoing)}", 0.0)
+            receipt = _receipt(outgoing, "", 0x0122, "", 0.0)
+            return replace(receipt, reason=f"{receipt.reason}: no presentation context for {_offer(outgoing)}")
         if not association.is_established:
             raise PeerError(f"{self.peer} ended the association before all objects were sent.")
         # pynetdicom counts the time from when the object is queued, not from when it has left.

@@ -43,9 +43,9 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def model_and_version(provenance: Provenance, limit: int = LO) -> str:
-    """Name the model and its version; the version survives a cut."""
+    """Name the model package, as configuration and status do, and its version, which survives a cut."""
     version = fitted(provenance.model_version, 24)
-    return f"{fitted(provenance.model_title, limit - len(version) - 1)} {version}"
+    return f"{fitted(provenance.model_name, limit - len(version) - 1)} {version}"
 
 
 def series_description(provenance: Provenance) -> str:
