@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 from node.domain.grid import Cosines, Grid, Plane, Vector, ordered_along_normal
 from node.domain.series import SeriesManifest
-from node.domain.structures import Code, StructureDefinition
+from node.domain.structures import Code, Provenance, StructureDefinition
 from node.domain.volume import LabelMap
 
 Orientation = Literal["axial", "prone", "feet_first", "decubitus_left", "sagittal", "coronal", "oblique"]
@@ -187,6 +187,20 @@ def definition(
         else Code(value="10200004", scheme="SCT", meaning="Liver"),
         modifier=None if external else Code(value="7771000", scheme="SCT", meaning="Left"),
         interpreted_type=interpreted_type,
+    )
+
+
+def provenance(*, run_number: int = 1, model_digest: str = "0123456789abcdef" * 4) -> Provenance:
+    """Build how a result came about; the job was made on 2023-11-14 at 22:13:20 UTC."""
+    return Provenance(
+        model_name="torso-organs",
+        model_title="Torso organs",
+        model_version="1.2.0",
+        model_digest=model_digest,
+        run_number=run_number,
+        computed_by="CPUExecutionProvider, float32, onnxruntime 1.31.1",
+        created_at=1_700_000_000.0,
+        software_version="0.1.0",
     )
 
 

@@ -14,21 +14,20 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 
 import node
 from node.dicom import wording
-from node.dicom.identity import date_and_time, derived_uid, headers_by_uid, inherit, moment, result_uid
+from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid
 from node.domain.errors import InputError
 from node.domain.grid import Plane
+from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.series import SeriesManifest
 from node.domain.structures import Code, Contour, Provenance, Structure, StructureSet
 
 # Detached Study Management, retired: a study has no SOP class, yet RT Referenced Study Sequence asks for one, and this
 # is what planning systems write there.
 STUDY_CLASS_UID = "1.2.840.10008.3.1.2.3.1"
-
-IMPLEMENTATION_CLASS_UID = derived_uid("Delineate", "implementation class")
 
 # Above the numbers that scanners give, so that results stand last in a list of series.
 FIRST_SERIES_NUMBER = 8000
@@ -275,6 +274,6 @@ def _with_file_meta(dataset: FileDataset) -> FileDataset:
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = f"DELINEATE_{node.__version__}"[: wording.SH]
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return dataset

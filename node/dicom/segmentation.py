@@ -8,12 +8,13 @@ import numpy as np
 from highdicom.seg import SegmentDescription, SegmentsOverlapValues
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from node.dicom import wording
 from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid, valid_element
 from node.domain.errors import InputError
 from node.domain.grid import Grid, Plane
+from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.masks import members
 from node.domain.series import SeriesManifest
 from node.domain.structures import Code, Provenance, StructureDefinition
@@ -234,6 +235,8 @@ def _name(reference: Dataset, header: Dataset) -> Dataset:
 
 def _pin(dataset: Dataset, manifest: SeriesManifest, provenance: Provenance, when: tuple[str, str]) -> None:
     """Replace what highdicom took from the clock and from chance, and what it holds to be a single value."""
+    dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.SoftwareVersions = wording.software_versions(provenance)
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = when
     dataset.ContentDate, dataset.ContentTime = when

@@ -1,0 +1,183 @@
+"""What programs of other projects make of our objects."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from node.dicom.rtstruct import rtstruct
+from node.dicom.segmentation import segmentation
+from node.domain.contours import build_structures
+from node.domain.grid import Grid
+from node.domain.masks import members
+from node.domain.series import SeriesManifest
+from tests.builders import (
+    GERMAN,
+    JANE,
+    JAPANESE,
+    PATIENT_POSITIONS,
+    Identity,
+    Orientation,
+    ball_and_box,
+    ct_series,
+    definition,
+    enhanced_ct,
+    grid,
+    manifest_of,
+    provenance,
+    save_series,
+    written,
+)
+
+pytestmark = pytest.mark.peers
+
+NeedsProgram = Callable[..., None]
+
+DEFINITIONS = [
+    definition("Body", 1, 2, 3, interpreted_type="EXTERNAL"),
+    definition("Rind", 1),
+    definition("Box", 3),
+    definition("Nowhere", 9),
+]
+
+CASES: list[tuple[Orientation, float, Identity]] = [
+    ("axial", 0.0, JANE),
+    ("oblique", 0.0, GERMAN),
+    ("feet_first", 0.0, JAPANESE),
+    ("axial", 0.7, JANE),
+]
+CASE_NAMES = ["axial", "oblique", "feet first", "tilt"]
+
+
+def series(stack: Grid, orientation: Orientation, identity: Identity = JANE) -> list[Dataset]:
+    return ct_series(stack, identity=identity, patient_position=PATIENT_POSITIONS.get(orientation, "HFS"))
+
+
+def save_rtstruct(source: list[Dataset], folder: Path) -> tuple[Path, SeriesManifest]:
+    manifest = manifest_of(source)
+    structure_set = build_structures(ball_and_box(manifest.grid), DEFINITIONS)
+    segmentation_uid = ("1.2.840.10008.5.1.4.1.1.66.4", "2.25.77")
+    path = folder / "rtstruct.dcm"
+    path.write_bytes(written(rtstruct(structure_set, manifest, source, provenance(), segmentation_uid)))
+    return path, manifest
+
+
+def save_segmentation(source: list[Dataset], folder: Path) -> Path:
+    manifest = manifest_of(source)
+    path = folder / "seg.dcm"
+    label_map = ball_and_box(manifest.grid)
+    path.write_bytes(written(segmentation(label_map, DEFINITIONS[:3], manifest, source, provenance())))
+    return path
+
+
+def run(*command: str | Path) -> tuple[int, str]:
+    """Give the exit status and all that the program said."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, timeout=120, check=False)
+    return result.returncode, (result.stdout + result.stderr).decode("utf-8", "replace")
+
+
+def assert_dciodvfy_finds_nothing(path: Path, but: str = "no exception") -> None:
+    _, said = run("dciodvfy", path)
+    complaints = [line for line in said.splitlines() if line.startswith(("Error", "Warning")) and but not in line]
+    assert complaints == []
+
+
+@pytest.mark.parametrize(("orientation", "tilt_mm", "identity"), CASES, ids=CASE_NAMES)
+def test_validators_find_nothing_in_an_rtstruct(
+    orientation: Orientation, tilt_mm: float, identity: Identity, tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("dciodvfy", "drtdump", "dcmpschk")
+    source = series(grid(orientation=orientation, tilt_mm=tilt_mm), orientation, identity)
+
+    path, _ = save_rtstruct(source, tmp_path)
+
+    assert_dciodvfy_finds_nothing(path)
+    status, said = run("drtdump", "-v", path)
+    assert status == 0
+    assert not [line for line in said.splitlines() if line.startswith(("E:", "W:"))]
+    status, said = run("dcmpschk", path)
+    assert status == 0
+    assert "Test passed" in said
+
+
+@pytest.mark.parametrize(("orientation", "tilt_mm", "identity"), CASES, ids=CASE_NAMES)
+def test_dciodvfy_finds_nothing_in_a_segmentation(
+    orientation: Orientation, tilt_mm: float, identity: Identity, tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("dciodvfy")
+    source = series(grid(orientation=orientation, tilt_mm=tilt_mm), orientation, identity)
+
+    assert_dciodvfy_finds_nothing(save_segmentation(source, tmp_path))
+
+
+def test_dciodvfy_finds_nothing_in_results_on_a_multi_frame_image(tmp_path: Path, needs_program: NeedsProgram) -> None:
+    needs_program("dciodvfy")
+    source = [enhanced_ct(grid())]
+
+    assert_dciodvfy_finds_nothing(save_rtstruct(source, tmp_path)[0])
+    assert_dciodvfy_finds_nothing(save_segmentation(source, tmp_path))
+
+
+def test_dciodvfy_finds_nothing_in_results_of_a_poor_source(tmp_path: Path, needs_program: NeedsProgram) -> None:
+    needs_program("dciodvfy")
+    source = series(grid(), "axial")
+    for header in source:
+        del header.AccessionNumber, header.PatientSex, header.StudyTime, header.ReferringPhysicianName, header.KVP
+        header.StudyID = ""
+
+    # Empty as in the source, which is all that the standard asks for; a DICOMDIR asks for more.
+    assert_dciodvfy_finds_nothing(save_rtstruct(source, tmp_path)[0], but="DICOMDIR")
+    assert_dciodvfy_finds_nothing(save_segmentation(source, tmp_path), but="DICOMDIR")
+
+
+@pytest.mark.parametrize("orientation", ["axial", "feet_first", "sagittal"])
+def test_plastimatch_fills_our_contours_with_our_voxels(
+    orientation: Orientation, tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("plastimatch")
+    source = series(grid(orientation=orientation, slices=8), orientation)
+    save_series(source, tmp_path / "ct")
+    path, manifest = save_rtstruct(source, tmp_path)
+
+    status, said = run(
+        *("plastimatch", "convert", "--input", path, "--referenced-ct", tmp_path / "ct"),
+        *("--output-prefix", tmp_path / "masks", "--prefix-format", "mha"),
+    )
+
+    assert status == 0, said
+    labels = ball_and_box(manifest.grid).labels
+    for one in DEFINITIONS[:3]:
+        filled = on_grid(*read_mha(tmp_path / "masks" / f"{one.name}.mha"), manifest.grid)
+        wanted = members(labels, one.label_values)
+        dice = 2 * np.count_nonzero(filled & wanted) / (np.count_nonzero(filled) + np.count_nonzero(wanted))
+        assert dice >= 0.98, one.name
+
+
+def read_mha(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Read a MetaImage of bytes: voxels ``[k, j, i]``, the origin, and the steps along i, j and k as rows, LPS mm."""
+    head, _, body = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    fields = dict(line.split(" = ", 1) for line in head.decode().splitlines())
+    size = [int(text) for text in fields["DimSize"].split()]
+    spacing = np.array(fields["ElementSpacing"].split(), dtype=float)
+    directions = np.array(fields["TransformMatrix"].split(), dtype=float).reshape(3, 3)
+    voxels = np.frombuffer(body, dtype=np.uint8).reshape(size[::-1]) > 0
+    origin = np.array(fields["Offset"].split(), dtype=float)
+    return voxels, origin, directions * spacing[:, np.newaxis]
+
+
+def on_grid(
+    voxels: NDArray[np.bool_], origin: NDArray[np.float64], steps: NDArray[np.float64], stack: Grid
+) -> NDArray[np.bool_]:
+    """Take each voxel of the grid from where it stands in the patient."""
+    slices, rows, columns = stack.shape
+    row, column = (index.ravel() for index in np.indices((rows, columns)))
+    result = np.zeros(stack.shape, dtype=np.bool_)
+    for index in range(slices):
+        away = stack.points_lps_mm(index, row, column) - origin
+        i, j, k = np.rint(away @ np.linalg.inv(steps)).astype(int).T
+        result[index] = voxels[k, j, i].reshape(rows, columns)
+    return result

@@ -1,0 +1,192 @@
+"""A result belongs to its patient, study and series; nothing is invented, nothing is mended."""
+
+import pytest
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from node.dicom import wording
+from node.dicom.identity import derived_uid, headers_by_uid, inherit, moment, result_uid
+from node.domain.errors import InputError
+from node.domain.structures import Omitted
+from tests.builders import (
+    GERMAN,
+    GREEK,
+    JANE,
+    JAPANESE,
+    Identity,
+    ct_series,
+    grid,
+    manifest_of,
+    provenance,
+    write_and_read,
+)
+
+NOT_A_DATE = "ba6d74f4-8a35-38e8-b696-a8cb0d1e2f3a"
+
+
+def inherited(header: Dataset) -> Dataset:
+    """Give what a result inherits from a header, as read back from a file."""
+    result = Dataset()
+    inherit(result, header, manifest_of([header]))
+    result.file_meta = header.file_meta
+    result.SOPClassUID, result.SOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    return write_and_read(result)
+
+
+def header(identity: Identity = JANE) -> Dataset:
+    return write_and_read(ct_series(grid(slices=1), identity=identity)[0])
+
+
+def raw(keyword: str, vr: str, value: bytes) -> RawDataElement:
+    return RawDataElement(Tag(keyword), vr, len(value), value, 0, False, True)
+
+
+def test_equal_parts_give_equal_uids_and_others_give_others() -> None:
+    uids = [derived_uid("ab", "c"), derived_uid("a", "bc"), derived_uid("abc"), derived_uid("ab", "c", "")]
+
+    assert derived_uid("ab", "c") == uids[0]
+    assert len(set(uids)) == 4
+
+
+@pytest.mark.parametrize("part", ["", "x", "å", "1.2.3" * 40])
+def test_a_derived_uid_is_valid(part: str) -> None:
+    uid = derived_uid(part)
+
+    assert uid.is_valid
+    assert uid.startswith("2.25.")
+    assert len(uid) <= 64
+
+
+def test_a_uid_never_stands_for_two_results() -> None:
+    manifest = manifest_of(ct_series(grid()))
+    other_series = manifest_of(ct_series(grid(series="other"), series="other"))
+
+    uids = {
+        result_uid("instance", manifest, provenance()),
+        result_uid("series", manifest, provenance()),
+        result_uid("instance", other_series, provenance()),
+        result_uid("instance", manifest, provenance(run_number=2)),
+        result_uid("instance", manifest, provenance(model_digest="f" * 64)),
+    }
+
+    assert len(uids) == 5
+
+
+@pytest.mark.parametrize("identity", [JANE, GERMAN, GREEK, JAPANESE], ids=lambda one: one.study)
+def test_a_name_keeps_its_bytes_and_its_character_set(identity: Identity) -> None:
+    source = header(identity)
+
+    result = inherited(source)
+
+    assert result.get("SpecificCharacterSet") == source.SpecificCharacterSet
+    assert result.get_item("PatientName").value.strip() == header(identity).get_item("PatientName").value.strip()
+    assert str(result.PatientName) == identity.patient_name
+
+
+def test_attributes_that_the_source_lacks_are_present_and_empty() -> None:
+    source = header()
+    for keyword in ("PatientBirthDate", "PatientSex", "StudyTime", "StudyID", "AccessionNumber", "PatientID"):
+        del source[keyword]
+
+    result = inherited(source)
+
+    for keyword in ("PatientBirthDate", "PatientSex", "StudyTime", "StudyID", "AccessionNumber", "PatientID"):
+        assert result[keyword].is_empty
+
+
+@pytest.mark.filterwarnings("ignore:.*value.*:UserWarning")
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("PatientBirthDate", "DA", NOT_A_DATE),
+        ("PatientBirthDate", "DA", "19701332"),
+        ("StudyDate", "DA", "20240101-20240201"),
+        ("StudyTime", "TM", "256161"),
+        ("PatientSex", "CS", "UNKNOWN"),
+        ("StudyID", "SH", "IBSI_1_STS_042_MR_T1"),
+        ("AccessionNumber", "SH", "A\\B"),
+        ("PatientID", "LO", "x" * 65),
+    ],
+)
+def test_a_value_that_breaks_its_vr_is_left_empty(keyword: str, vr: str, value: str) -> None:
+    source = header()
+    source[Tag(keyword)] = raw(keyword, vr, value.encode() + b" " * (len(value) % 2))
+
+    result = inherited(source)
+
+    assert result[keyword].is_empty
+
+
+def test_optional_values_come_along_where_they_are_valid() -> None:
+    source = header()
+    source.PatientAge, source.PatientWeight, source.IssuerOfPatientID = "054Y", "71.5", "Hospital"
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID = "X-1", "Elsewhere"
+    source.OtherPatientIDsSequence = [other]
+
+    result = inherited(source)
+
+    assert (result.PatientAge, result.PatientWeight, result.IssuerOfPatientID) == ("054Y", 71.5, "Hospital")
+    assert result.OtherPatientIDsSequence[0].PatientID == "X-1"
+
+
+def test_identity_said_to_be_removed_needs_the_method() -> None:
+    with_method, without = header(), header()
+    with_method.PatientIdentityRemoved, with_method.DeidentificationMethod = "YES", "Names removed"
+    without.PatientIdentityRemoved = "YES"
+
+    assert inherited(with_method).DeidentificationMethod == "Names removed"
+    assert "PatientIdentityRemoved" not in inherited(without)
+
+
+def test_nothing_of_the_series_or_the_image_is_inherited() -> None:
+    result = inherited(header())
+
+    for keyword in ("SeriesInstanceUID", "SeriesDescription", "SeriesDate", "Manufacturer", "ImagePositionPatient"):
+        assert keyword not in result
+
+
+def test_the_moment_is_in_the_zone_of_the_source() -> None:
+    source = header()
+    source.TimezoneOffsetFromUTC = "-0330"
+
+    assert moment(provenance(), source).strftime("%Y%m%d %H%M%S %z") == "20231114 184320 -0330"
+
+
+def test_headers_come_in_the_order_of_the_planes_and_all_of_them() -> None:
+    datasets = ct_series(grid(slices=4))
+    manifest = manifest_of(datasets)
+
+    assert list(headers_by_uid(manifest, datasets[::-1])) == [str(one.SOPInstanceUID) for one in datasets]
+    with pytest.raises(InputError, match="1 of 4 instances are missing"):
+        headers_by_uid(manifest, datasets[1:])
+
+
+def test_words_are_ascii_on_one_line_and_within_their_limit() -> None:
+    assert wording.fitted("Größe\\der\n Drüse", 64) == "Grosse/der Druse"
+    assert wording.fitted("x" * 65, 64) == "x" * 63 + "~"
+    assert wording.fitted("肝臓", 64) == ""
+
+
+def test_names_are_unique_where_case_is_ignored() -> None:
+    names = wording.unique_names(["Lung", "lung", "LUNG", "a" * 70, "a" * 70, "肝臓"])
+
+    assert names[:3] == ["Lung", "lung_2", "LUNG_3"]
+    assert len({name.lower() for name in names}) == 6
+    assert all(0 < len(name) <= 64 for name in names)
+
+
+def test_the_description_says_what_it_is_worth_and_what_is_missing() -> None:
+    omitted = [Omitted(name=f"Organ {number}", reason="Not in the field of view.") for number in range(60)]
+
+    text = wording.description(provenance(), omitted, "Research use; not a medical device.")
+
+    assert text.startswith("Research use; not a medical device. Drawn by Torso organs 1.2.0")
+    assert "Omitted: Organ 0 (Not in the field of view); Organ 1" in text
+    assert len(text) <= 1024
+
+
+def test_uids_are_uids() -> None:
+    assert isinstance(derived_uid("a"), UID)
