@@ -74,7 +74,7 @@ class KeepLargest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillHolesInPlane:
-    """Give ``becomes`` to what ``labels``, taken together, enclose in a plane of the series."""
+    """Give ``becomes`` to what ``labels``, taken together, enclose in one of the network's slices."""
 
     rule: ClassVar[str] = "fill_holes_in_plane"
     labels: tuple[int, ...]

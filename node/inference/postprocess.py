@@ -3,6 +3,7 @@
 Neighbours share a face, in space as in the plane. Every rule works in the box around its labels.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
@@ -19,15 +20,22 @@ Box = tuple[slice, ...]
 _PART = 1 << 22
 
 
-def postprocess(label_map: LabelMap, rules: Sequence[PostRule]) -> LabelMap:
-    """Apply rules to a copy of a label map, in their order."""
+def postprocess(label_map: LabelMap, rules: Sequence[PostRule], slice_axis: int = 0) -> LabelMap:
+    """Apply rules to a copy of a label map, in their order.
+
+    Parameters
+    ----------
+    slice_axis
+        The axis of the label map across the planes of rules that work in planes: that of the network's slices, so
+        that a sagittal series is treated as an axial one.
+    """
     labels = label_map.labels.copy()
     remaining = labels
     for rule in rules:
         boxes = ndimage.find_objects(remaining)
         box = _around(boxes[value - 1] for value in rule.labels if value <= len(boxes))
         if box is not None:
-            _apply(rule, remaining[box], label_map)
+            _apply(rule, np.moveaxis(remaining[box], slice_axis, 0), _spacing_mm(label_map, slice_axis))
             # No rule labels a voxel outside the box of what was there.
             remaining = remaining[_around(boxes) or ...]
     return LabelMap(labels=labels, grid=label_map.grid)
@@ -42,21 +50,27 @@ def mask_of(labels: Labels, values: Sequence[int]) -> NDArray[np.bool_]:
     return mask
 
 
-def _apply(rule: PostRule, labels: Labels, label_map: LabelMap) -> None:
+def _apply(rule: PostRule, labels: Labels, spacing_mm: tuple[float, float, float]) -> None:
     match rule:
         case KeepLargest():
             _keep_largest(labels, rule)
         case FillHolesInPlane():
-            between_rows, between_columns = label_map.grid.pixel_spacing_mm
-            _fill_holes_in_plane(labels, rule, between_rows * between_columns)
+            _fill_holes_in_plane(labels, rule, spacing_mm[1] * spacing_mm[2])
         case KeepSeeded():
             _keep_seeded(labels, rule)
         case DropSmall():
-            _drop_small(labels, rule, label_map.grid.voxel_volume_mm3)
+            _drop_small(labels, rule, math.prod(spacing_mm))
         case Relabel():
             labels[mask_of(labels, rule.labels)] = rule.becomes
         case _:
             assert_never(rule)
+
+
+def _spacing_mm(label_map: LabelMap, slice_axis: int) -> tuple[float, float, float]:
+    """Give the spacing across the planes, then within them."""
+    spacing = list(label_map.grid.spacing_mm)
+    across = spacing.pop(slice_axis)
+    return across, spacing[0], spacing[1]
 
 
 def _keep_largest(labels: Labels, rule: KeepLargest) -> None:

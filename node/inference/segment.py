@@ -45,7 +45,7 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
     labels = labels_on_source(scores, way, lambda done, of: progress("label", done, of))
     del scores
     progress("tidy", 0, 1)
-    label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post)
+    label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=way.axes[0])
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     structures = tuple(each for each in package.structures if each.name not in missing)

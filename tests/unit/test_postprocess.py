@@ -67,6 +67,18 @@ def test_holes_above_the_limit_stay() -> None:
     np.testing.assert_array_equal(applied(before, rule), after.labels)
 
 
+def test_planes_lie_across_the_axis_that_is_asked_for() -> None:
+    # A ring in the plane of slices and columns, open in every other plane.
+    before = drawn("... 111 ...", "... 1.1 ...", "... 111 ...")
+    after = drawn("... 111 ...", "... 121 ...", "... 111 ...")
+    # One pixel of that plane has 3 mm · 0.8 mm = 2.4 mm².
+    small, large = (FillHolesInPlane(labels=(1,), becomes=2, at_most_mm2=limit) for limit in (2.3, 2.5))
+
+    np.testing.assert_array_equal(postprocess(before, [large], slice_axis=1).labels, after.labels)
+    np.testing.assert_array_equal(postprocess(before, [small], slice_axis=1).labels, before.labels)
+    np.testing.assert_array_equal(postprocess(before, [large]).labels, before.labels)
+
+
 def test_pieces_without_a_seed_fall_to_another_label() -> None:
     before = drawn("112.. ..... .11..", "..... ..... .....")
     after = drawn("112.. ..... .33..", "..... ..... .....")
