@@ -74,7 +74,7 @@ ORIGIN = np.array([-31.5, -22.25, 0.0])
 
 
 def swapped_spacing(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.add(np.multiply(points - ORIGIN, [1.5 / 0.8, 0.8 / 1.5, 1.0]), ORIGIN)
+    return np.asarray(np.multiply(points - ORIGIN, [1.5 / 0.8, 0.8 / 1.5, 1.0]) + ORIGIN, dtype=np.float64)
 
 
 def flipped_columns(points: NDArray[np.float64]) -> NDArray[np.float64]:
