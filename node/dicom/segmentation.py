@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from node.dicom import wording
-from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid, valid_element
+from node.dicom.identity import TYPE_2, date_and_time, headers_by_uid, inherit, moment, result_uid, valid_element
 from node.domain.errors import InputError
 from node.domain.grid import Grid, Plane
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -165,7 +165,11 @@ def _sources(manifest: SeriesManifest, headers: Mapping[str, Dataset]) -> list[D
 
 def _source(plane: Plane, number: int, header: Dataset, manifest: SeriesManifest) -> Dataset:
     source = Dataset()
-    inherit(source, header, manifest)
+    # Identity comes last, from ``inherit``: highdicom would tell names that it finds odd to the log.
+    for keyword in TYPE_2:
+        setattr(source, keyword, None)
+    source.PatientName = "Placeholder^"
+    source.StudyInstanceUID = manifest.study_instance_uid
     source.SOPClassUID = header.SOPClassUID if plane.frame_number is None else CTImageStorage
     source.SOPInstanceUID = _placeholder(number)
     source.SeriesInstanceUID = manifest.series_instance_uid

@@ -14,6 +14,7 @@ from node.domain.grid import Grid
 from node.domain.volume import LabelMap
 from tests.builders import (
     ORIENTATIONS,
+    Identity,
     Orientation,
     ball_and_box,
     ct_series,
@@ -92,6 +93,16 @@ def test_a_header_without_what_highdicom_needs_is_enough() -> None:
             del header[keyword]
 
     assert_masks(built(source), ball_and_box(grid()))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_name_of_one_word_is_kept_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    source = ct_series(grid(), identity=Identity(patient_name="UNHYPHENATED"))
+
+    result = built(source)
+
+    assert result.PatientName == "UNHYPHENATED"
+    assert "UNHYPHENATED" not in caplog.text
 
 
 def test_equal_arguments_give_equal_bytes() -> None:
