@@ -63,7 +63,7 @@ def members(labels: NDArray[Any], values: Sequence[int]) -> Mask:
         return np.equal(labels, wanted[0])
     table = np.zeros(largest + 1, dtype=np.bool_)
     table[wanted] = True
-    return np.take(table, labels)
+    return np.asarray(np.take(table, labels), dtype=np.bool_)
 
 
 def _union(sides: Sequence[slice]) -> slice:
