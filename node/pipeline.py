@@ -82,10 +82,8 @@ def contour_series(
     phase("inference")
     segmented = segment(volume, package, predictor, progress)
     phase("contours")
-    found = build_structures(segmented.label_map, package.structures)
-    # Inference knows better why a structure is missing than an empty mask does.
-    reasons = {one.name: one for one in (*found.omitted, *segmented.omitted)}
-    structure_set = StructureSet(structures=found.structures, omitted=tuple(reasons.values()))
+    found = build_structures(segmented.label_map, segmented.structures)
+    structure_set = StructureSet(structures=found.structures, omitted=(*segmented.omitted, *found.omitted))
     if not structure_set.structures:
         said = "; ".join(f"{one.name}: {one.reason}" for one in structure_set.omitted)
         raise InputError(f"The model {package.name} found none of its structures ({said}).")

@@ -182,7 +182,7 @@ def definition(
         label_values=label_values,
         colour_rgb=(200, 40 * (label_values[0] % 6), 90),
         category=outline if external else anatomy,
-        type=Code(value="130067", scheme="DCM", meaning="External Body Model without Immobilization")
+        type=Code(value="130067", scheme="DCM", meaning="Patient Anatomy Model")
         if external
         else Code(value="10200004", scheme="SCT", meaning="Liver"),
         modifier=None if external else Code(value="7771000", scheme="SCT", meaning="Left"),
