@@ -60,7 +60,7 @@ def members(labels: NDArray[Any], values: Sequence[int]) -> Mask:
     largest = np.iinfo(labels.dtype).max
     wanted = [value for value in values if BACKGROUND < value <= largest]
     if len(wanted) == 1:
-        return np.equal(labels, wanted[0])
+        return np.asarray(labels == wanted[0], dtype=np.bool_)
     table = np.zeros(largest + 1, dtype=np.bool_)
     table[wanted] = True
     return np.asarray(np.take(table, labels), dtype=np.bool_)
