@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from node import DISCLAIMER, __version__
 from node.config import Config, load
@@ -65,8 +66,8 @@ def _faults_as_sentences() -> Iterator[None]:
     try:
         yield
     except NodeError as error:
-        err.print(f"[bold red]Error:[/] {_escaped(error.reason)}")
-        err.print(f"[bold]What to do:[/] {_escaped(error.remedy)}")
+        err.print(f"[bold red]Error:[/] {escape(error.reason)}", soft_wrap=True, highlight=False)
+        err.print(f"[bold]What to do:[/] {escape(error.remedy)}", soft_wrap=True, highlight=False)
         sys.exit(2 if isinstance(error, SetupError) else 1)
     except KeyboardInterrupt:
         err.print("Stopped.")
@@ -79,10 +80,6 @@ def _faults_as_sentences() -> Iterator[None]:
         err.print(f"[bold red]Internal error[/] ({type(error).__name__}): a fault of Delineate, not of yours.")
         err.print(f"[bold]What to do:[/] report it with {file.name}; look first whether it quotes patient data.")
         sys.exit(1)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 @app.callback(invoke_without_command=True)

@@ -158,7 +158,10 @@ def show(console: Console, *, picture: Path, keep: Path | None) -> int:
             status = _wait_until_delivered(stage, written, spinner.update)
         _tell(console, status, written, sent_at=sent_at, last_sent_at=last_sent_at, stage=stage)
         with console.status("drawing the delivered contours"):
-            _draw(stage, status, picture)
+            arrived_at, _ = stage.planning_system.received[RTSTRUCT_CLASS]
+            _draw(
+                stage, status, picture, f"{arrived_at - last_sent_at:.1f} s from the last image to the planning system"
+            )
     console.print(f"\nSee the contours: [bold]{escape(str(picture))}[/]", soft_wrap=True)
     if keep is not None:
         console.print(f"Kept: {escape(str(keep))}", soft_wrap=True)
@@ -294,10 +297,10 @@ def _tell(
     )
 
 
-def _draw(stage: _Stage, status: Mapping[str, Any], picture: Path) -> None:
+def _draw(stage: _Stage, status: Mapping[str, Any], picture: Path, note: str) -> None:
     _, dataset = stage.planning_system.received[RTSTRUCT_CLASS]
     node = Node(config=stage.config)
     series_uid = status["series"]["series_uid"]
     manifest = manifest_from_json(node.ledger.manifest(series_uid, status["series"]["fingerprint"]))
     volume, _ = read_series(manifest, dataset_loader(node.inbox.path(series_uid), manifest.files))
-    draw(volume, structures_from_rtstruct(dataset, volume.grid), picture)
+    draw(volume, structures_from_rtstruct(dataset, volume.grid), picture, [note])
