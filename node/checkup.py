@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.adapters.database import best_sqlite, journal_pragmas
-from node.adapters.onnx_session import open_predictor
+from node.adapters.onnx_session import devices, open_predictor
+from node.adapters.processes import hold_lock
 from node.adapters.storage_scu import echo
 from node.config import Config, Destination
 from node.domain.delivery import PeerAddress
-from node.domain.errors import NodeError
+from node.domain.errors import NodeError, PeerError, SetupError
 from node.service import model_store
 
 
@@ -31,6 +32,7 @@ def check(config: Config) -> Iterator[Finding]:
     yield _tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
     yield _tried("database", _database)
     yield _tried("port", lambda: _port(config))
+    yield _device(config)
     if not config.routes:
         remedy = "Add a [[routes]] entry; conf/node.toml shows one."
         yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
@@ -75,8 +77,28 @@ def _port(config: Config) -> str:
         with socket.create_server((host, port)):
             return f"{host}:{port} is free"
     except OSError as error:
-        remedy = "If that is this node at work, all is well; else give node.port another, or stop the other program."
+        if _is_at_work(config):
+            return f"{host}:{port} is taken by this node, which is at work"
+        remedy = "Give node.port another, or stop the other program (ss -ltnp names it)."
         raise NodeError(f"{host}:{port} cannot be opened: {error.strerror}.", remedy) from error
+
+
+def _is_at_work(config: Config) -> bool:
+    try:
+        hold_lock(config.node.data_dir / "node.lock", wait_s=0.0, holder="A node").close()
+    except SetupError:
+        return True
+    return False
+
+
+def _device(config: Config) -> Finding:
+    section = config.node
+    facts = {fact.name.split(":")[0]: fact for fact in devices(section.device_id)}
+    cuda = facts["cuda"]
+    words = f"cuda: {cuda.detail}" if cuda.usable else f"cuda cannot be used: {cuda.detail}"
+    said = f"device = {section.device!r}; {words}; cpu: {facts['cpu'].detail}"
+    remedy = "Mend the driver or install the extra 'cuda', or set node.device to 'auto' or 'cpu'."
+    return Finding(subject="device", holds=cuda.usable or section.device != "cuda", said=said, what_to_do=remedy)
 
 
 def _model(config: Config, name: str) -> str:
@@ -90,9 +112,16 @@ def _model(config: Config, name: str) -> str:
 
 
 def _destination(config: Config, peer: Destination) -> str:
-    echo(
-        PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
-        calling_ae_title=peer.calling_ae_title or config.node.ae_title,
-        timeout_s=config.delivery.timeout_s,
-    )
+    try:
+        echo(
+            PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+            calling_ae_title=peer.calling_ae_title or config.node.ae_title,
+            timeout_s=config.delivery.timeout_s,
+        )
+    except PeerError as error:
+        remedy = (
+            "Start it; correct its host, port and AE title here; make our AE title known to it; look for a firewall "
+            "between. Results wait for it until then."
+        )
+        raise NodeError(error.reason, remedy) from error
     return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"

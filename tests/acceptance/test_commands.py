@@ -126,6 +126,9 @@ def test_status_shows_a_running_node_and_one_that_was_stopped(tmp_path: Path) ->
         store(node.address, files, calling_ae_title="CT1")
         node.wait_until_delivered()
         running = run_delineate("status", "--json", "--config", str(node.config_path))
+        checked = run_delineate("check", "--config", str(node.config_path))
+        assert checked.returncode == 0, checked.stdout
+        assert "taken by this node" in checked.stdout
         assert node.stop() == 0
     stopped = run_delineate("status", "--json", "--config", str(node.config_path))
     people = run_delineate("status", "--config", str(node.config_path))
