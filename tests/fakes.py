@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import Verification
 
 from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
@@ -54,6 +55,9 @@ class FakeDestination:
         self.delay_s = 0.0
         # Aborts the association instead of answering.
         self.aborts = False
+        # While cleared, reads nothing more of an object once it has begun, as a frozen process does.
+        self.reading = threading.Event()
+        self.reading.set()
         # Every dataset stored with success or a warning, with file_meta, in the order of arrival.
         self.received: list[Dataset] = []
         # The encoded data sets of the same, as they came over the wire.
@@ -79,7 +83,11 @@ class FakeDestination:
 
     def go_up(self) -> None:
         """Listen."""
-        handlers = [(evt.EVT_C_STORE, self._on_store), (evt.EVT_ESTABLISHED, self._on_established)]
+        handlers = [
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_PDU_RECV, self._on_pdu),
+        ]
         self._server = self._entity.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
 
     def go_down(self) -> None:
@@ -108,6 +116,11 @@ class FakeDestination:
     def _on_established(self, event: Any) -> None:
         with self._lock:
             self.callers.append(str(event.assoc.requestor.ae_title).strip())
+
+    def _on_pdu(self, event: Any) -> None:
+        # Called by the thread that reads from the connection.
+        if isinstance(event.pdu, P_DATA_TF):
+            self.reading.wait(60.0)
 
     def _on_store(self, event: Any) -> Dataset:
         with self._lock:

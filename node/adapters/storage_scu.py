@@ -7,6 +7,7 @@ load.
 """
 
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -183,7 +184,7 @@ class _Caller:
         waited_s = time.monotonic() - started
         if waited_s >= timeout_s:
             raise PeerError(f"{self.peer} did not answer within {waited_s:.0f} s.")
-        raise PeerError(f"{self.peer} aborted the association instead of answering.")
+        raise PeerError(f"{self.peer} aborted the association, or stopped reading, instead of answering.")
 
     def _open(self, contexts: list[Any]) -> Any:
         # Hands files out as they are instead of decoding and encoding them.
@@ -208,8 +209,15 @@ class _Caller:
 
     def _on_connection(self, event: Any) -> None:
         self._connected = True
+        connection = event.assoc.dul.socket.socket
         # The last, small PDU of an object must not wait for the acknowledgement of the one before it.
-        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # pynetdicom sends without a bound: a peer that stops reading would hold its thread, and us in abort(), for
+        # ever. Of the connection's own timeouts this one leaves receiving as pynetdicom wants it: struct timeval.
+        seconds, fraction = divmod(self._timeout_s, 1)
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(fraction * 1e6))
+        )
 
     def _why_not(self, association: Any, waited_s: float) -> PeerError:
         """Say in plain words why there is no association."""

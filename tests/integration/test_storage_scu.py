@@ -166,7 +166,7 @@ def test_an_abort_instead_of_an_answer_is_an_error_to_retry(tmp_path: Path) -> N
     with FakeDestination() as tps:
         tps.aborts = True
 
-        with pytest.raises(PeerError, match="aborted the association instead of answering"):
+        with pytest.raises(PeerError, match="aborted the association"):
             store(tps.address, [path], calling_ae_title="DELINEATE")
 
 
@@ -178,6 +178,23 @@ def test_a_destination_that_never_answers_a_store_does_not_hold_us(tmp_path: Pat
 
         with pytest.raises(PeerError, match="did not answer within"):
             store(tps.address, [path], calling_ae_title="DELINEATE", timeout_s=0.5)
+
+
+def test_a_destination_that_stops_reading_in_the_middle_of_an_object_does_not_hold_us(tmp_path: Path) -> None:
+    large = dcmread(object_file(tmp_path, SEGMENTATION))
+    large.PixelData = bytes(32_000_000)  # more than the connection's buffers hold
+    large["PixelData"].VR = "OB"
+    large.save_as(tmp_path / "large.dcm", enforce_file_format=True)
+
+    with FakeDestination() as tps:
+        tps.reading.clear()
+        started = time.monotonic()
+        with pytest.raises(PeerError, match="stopped reading"):
+            store(tps.address, [tmp_path / "large.dcm"], calling_ae_title="DELINEATE", timeout_s=1)
+        took_s = time.monotonic() - started
+        tps.reading.set()
+
+    assert took_s < 10
 
 
 def test_a_port_that_accepts_and_says_nothing_does_not_hold_us() -> None:
