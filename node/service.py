@@ -7,10 +7,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from io import TextIOBase
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, TextIO, get_args
 
 import structlog
 
@@ -29,7 +31,7 @@ from node.adapters.storage_scu import store
 from node.config import Config
 from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
-from node.domain.errors import SetupError
+from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.resources import shipped
 from node.stages.assemble import Assembler
@@ -356,7 +358,7 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
                 reconcile(node.ledger, node.queue.tasks, config=node.config)
                 reconcile_at = now + _RECONCILE_EVERY_S
         except Exception as error:  # the stage's loop: a fault in one look must not end the next
-            log("assembling failed", fault=type(error).__name__, exc_info=True)
+            log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
         stopping.wait(_TICK_S)
 
@@ -418,6 +420,24 @@ def log(event: str, **fields: Any) -> None:
     _log.info(event, **fields)
 
 
+class LogStream(TextIOBase):
+    """Drops the lines that the stream does not take: a full disk, or a reader that left, must not stop the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if it can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be flushed."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def silence() -> None:
     """Log nothing: for commands that tell people what happens."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -426,6 +446,7 @@ def silence() -> None:
 
 def set_up_logging(log_format: str, role: str) -> None:
     """Send all log lines to standard error: readable text, or one JSON object per line."""
+    stream: Any = LogStream(sys.stderr)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -439,7 +460,7 @@ def set_up_logging(log_format: str, role: str) -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -116,8 +117,9 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
     # A thread in a long computation must not keep the process: its job is done again at the next start.
     threading.Thread(target=_end_soon, daemon=True).start()
     stop()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody may be left to read it
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)
 
 
