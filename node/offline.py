@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from node import __version__
 from node.adapters.dicom_files import Skipped, dataset_loader, find_instances
 from node.adapters.result_store import write_durably
-from node.domain.errors import InputError, NodeError
+from node.domain.errors import InputError, NodeError, VerificationError
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import OutputKind
 from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, Stalled, assess
@@ -156,6 +156,8 @@ def _contour(
         progress=progress,
         phase=phase,
     )
+    if contoured.fault:
+        raise VerificationError(f"{contoured.fault} Nothing was written.")
     phase("store")
     files = []
     for one in contoured.objects:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -13,10 +14,10 @@ from node.dicom.rtstruct import rtstruct
 from node.dicom.segmentation import segmentation
 from node.dicom.verify import verify_rtstruct, verify_segmentation
 from node.domain.contours import build_structures
-from node.domain.errors import InputError
+from node.domain.errors import InputError, VerificationError
 from node.domain.routing import OutputKind
 from node.domain.series import SeriesManifest
-from node.domain.structures import Provenance, StructureSet
+from node.domain.structures import Provenance, StructureDefinition, StructureSet
 from node.domain.volume import LabelMap, Volume
 from node.inference.package import ModelPackage
 from node.inference.predictor import Predictor, Progress
@@ -28,11 +29,13 @@ Phase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContouredObject:
-    """One finished object, as the bytes of its Part 10 file, checked against the label map."""
+    """One finished object, as the bytes of its Part 10 file, read back and checked against the label map."""
 
     kind: OutputKind
     sop_instance_uid: str
     written: bytes
+    # What the check found; empty where it holds. An object with a fault must never leave.
+    fault: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,11 @@ class Contoured:
     label_map: LabelMap
     # What a person wants to know of it, as JSON values.
     report: Mapping[str, Any]
+
+    @property
+    def fault(self) -> str:
+        """Give the first fault among the objects; empty where all hold."""
+        return next((one.fault for one in self.objects if one.fault), "")
 
 
 def contour_series(
@@ -71,8 +79,6 @@ def contour_series(
     ------
     InputError
         The model is not for this modality, or finds none of its structures.
-    VerificationError
-        A written object, read back, is not what was meant.
     """
     if manifest.modality not in package.modalities:
         raise InputError(
@@ -106,6 +112,7 @@ def _objects(
     phase: Phase,
 ) -> tuple[ContouredObject, ...]:
     definitions = [structure.definition for structure in structure_set.structures]
+    checked = partial(_checked, label_map=label_map, definitions=definitions, manifest=manifest)
     objects = []
     segmentation_uid: tuple[str, str] | None = None
     if "seg" in outputs:
@@ -113,19 +120,35 @@ def _objects(
         dataset = segmentation(label_map, definitions, manifest, source, provenance)
         written = _written(dataset)
         phase("verify seg")
-        verify_segmentation(written, label_map, definitions, manifest)
         segmentation_uid = (str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
-        objects.append(ContouredObject(kind="seg", sop_instance_uid=segmentation_uid[1], written=written))
+        objects.append(checked("seg", segmentation_uid[1], written, verify_segmentation))
     if "rtstruct" in outputs:
         phase("rtstruct")
         dataset = rtstruct(structure_set, manifest, source, provenance, segmentation_uid)
         written = _written(dataset)
         phase("verify rtstruct")
-        verify_rtstruct(written, label_map, definitions, manifest)
-        uid = str(dataset.SOPInstanceUID)
         # First: what the planning system waits for is sent before the larger object.
-        objects.insert(0, ContouredObject(kind="rtstruct", sop_instance_uid=uid, written=written))
+        objects.insert(0, checked("rtstruct", str(dataset.SOPInstanceUID), written, verify_rtstruct))
     return tuple(objects)
+
+
+def _checked(
+    kind: OutputKind,
+    sop_instance_uid: str,
+    written: bytes,
+    verify: Callable[[bytes, LabelMap, Sequence[StructureDefinition], SeriesManifest], None],
+    *,
+    label_map: LabelMap,
+    definitions: Sequence[StructureDefinition],
+    manifest: SeriesManifest,
+) -> ContouredObject:
+    try:
+        verify(written, label_map, definitions, manifest)
+    except VerificationError as error:
+        fault = error.reason
+    else:
+        fault = ""
+    return ContouredObject(kind=kind, sop_instance_uid=sop_instance_uid, written=written, fault=fault)
 
 
 def _written(dataset: Dataset) -> bytes:

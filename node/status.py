@@ -114,7 +114,7 @@ def _delivery_table(rows: Iterable[Row]) -> RenderableType:
 
 def _answers(receipts: Iterable[Row]) -> list[str]:
     return [
-        " ".join(filter(None, [one["outcome"], f"0x{one['status']:04X}", one["error_comment"]])) for one in receipts
+        " ".join(filter(None, [one["outcome"], f"0x{one['status']:04X}", one.get("error_comment")])) for one in receipts
     ]
 
 

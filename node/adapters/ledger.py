@@ -187,6 +187,16 @@ class Ledger:
             AssociationFact(**{name: row[name] for name in AssociationFact.__slots__}) for row in self._rows(query)
         )
 
+    def latest_association(self) -> int:
+        """Give the number of the latest association with a series."""
+        with self._database.connect() as connection:
+            return connection.scalar(sa.select(sa.func.max(sa.literal_column("rowid"))).select_from(_association)) or 0
+
+    def series_sent_since(self, association: int) -> tuple[str, ...]:
+        """Name the series to which an association later than that number sent."""
+        query = sa.select(_association.c.series_uid).where(sa.literal_column("rowid") > association).distinct()
+        return tuple(row["series_uid"] for row in self._rows(query))
+
     # Series ----------------------------------------------------------------------------------------------------------
 
     def series(self, series_uid: str) -> Row | None:

@@ -6,7 +6,6 @@ Decodes nothing, decides nothing: ``handle`` gives the answer to each arrival, `
 import errno
 import socket
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 
 from node.domain.arrival import Arrival, AssociationEnding, Caller, ReceiverObserver, StoreAnswer
-from node.domain.errors import SetupError
+from node.domain.errors import SetupError, place_of
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION_CLASS = "1.2.840.10008.1.1"
@@ -214,13 +213,13 @@ class Receiver:
             answer = self._handle(arrival)
         except Exception as error:
             # Neither the message nor the local variables: they may hold parts of the data set.
-            _log.error("receiving failed", error=type(error).__name__, at=_place(error), **_fields(caller))
+            _log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
             answer = StoreAnswer(status=UNABLE_TO_PROCESS, error_comment="A fault of the node: send again later")
         try:
             self._tell(caller, arrival, answer)
         except Exception as error:
             # The instance is where the answer says it is; that the observer fails does not change it.
-            _log.error("observer failed", error=type(error).__name__, at=_place(error), **_fields(caller))
+            _log.error("observer failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
         return answer
 
     def _tell(self, caller: Caller, arrival: Arrival, answer: StoreAnswer) -> None:
@@ -278,8 +277,3 @@ def _response(answer: StoreAnswer) -> Dataset:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value).strip("\0 ")
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"

@@ -3,6 +3,8 @@
 Catch broadly in one place only: each stage's loop. Everywhere else an error goes up.
 """
 
+import traceback
+
 
 class NodeError(Exception):
     """Something that a person must hear of.
@@ -55,3 +57,12 @@ class VerificationError(NodeError):
     """A result does not say what the label map says: it is quarantined and never sent; the developers' turn."""
 
     remedy_by_default = "The result is kept in quarantine and was not sent: report it, with the job's log."
+
+
+def place_of(error: BaseException) -> str:
+    """Say where an exception was raised, the innermost frames first, for the log.
+
+    Without its message and without local variables: a foreign error may quote a header, and so the patient.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames)) or "unknown"

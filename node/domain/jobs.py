@@ -49,17 +49,21 @@ class StateMeaning:
 SERIES_STATES: dict[SeriesState, StateMeaning] = {
     SeriesState.RECEIVING: StateMeaning("instances may still come", "nothing; the time of the next look is shown"),
     SeriesState.COMPLETE: StateMeaning("whole, and taken by a route", "nothing; see its jobs"),
-    SeriesState.DECLINED: StateMeaning("will not be contoured, for the reason shown", "mend the cause, send it again"),
+    SeriesState.DECLINED: StateMeaning(
+        "not contoured, for the reason shown", "mend the cause, send it again: it is judged anew"
+    ),
 }
 
 JOB_STATES: dict[JobState, StateMeaning] = {
     JobState.QUEUED: StateMeaning("waits for a worker", "nothing"),
     JobState.CONTOURING: StateMeaning("a worker is at it", "nothing"),
-    JobState.WAITING: StateMeaning("this machine lacked something; it tries again", "free what the reason names"),
+    JobState.WAITING: StateMeaning(
+        "something is amiss here; it is tried again by itself", "mend what the reason names"
+    ),
     JobState.CONTOURED: StateMeaning("the objects are made and stored", "nothing; see its deliveries"),
-    JobState.DECLINED: StateMeaning("the images cannot be contoured", "mend the cause, send the series again"),
-    JobState.QUARANTINED: StateMeaning("a written object failed its check and is kept, not sent", "report it to us"),
-    JobState.FAILED: StateMeaning("could not be done", "mend what the reason names, send the series again"),
+    JobState.DECLINED: StateMeaning("the images cannot be contoured", "send better images"),
+    JobState.QUARANTINED: StateMeaning("a written object failed its check; kept, not sent", "report it, with the log"),
+    JobState.FAILED: StateMeaning("could not be done; the images are kept in the inbox", "report it, with the log"),
 }
 
 DELIVERY_STATES: dict[DeliveryState, StateMeaning] = {

@@ -69,9 +69,11 @@ class Assembler:
         self._watched: dict[str, _Watched] = {}
         # Series whose verdict stands until their folder changes: series -> stamp.
         self._settled: dict[str, str] = {}
+        self._seen_association = ledger.latest_association()
 
     def tick(self, now: float) -> None:
-        """Look at every series that changed or whose time has come."""
+        """Look at every series that changed, was sent again, or whose time has come."""
+        self._unsettle_what_was_sent_again()
         for series_uid in self._inbox.series_uids():
             stamp = self._inbox.stamp(series_uid)
             if self._settled.get(series_uid) == stamp:
@@ -88,6 +90,15 @@ class Assembler:
             if changed or now >= watched.look_again_at:
                 watched.stamp, watched.associations = stamp, associations
                 self._look(series_uid, watched, now)
+
+    def _unsettle_what_was_sent_again(self) -> None:
+        """Judge anew what somebody sends again, though no file changes: the routes may have."""
+        latest = self._ledger.latest_association()
+        if latest > self._seen_association:
+            for series_uid in self._ledger.series_sent_since(self._seen_association):
+                if self._settled.pop(series_uid, None) is not None:
+                    self._watched.setdefault(series_uid, _Watched())
+            self._seen_association = latest
 
     def _look(self, series_uid: str, watched: _Watched, now: float) -> None:
         self._read_new(series_uid, watched)

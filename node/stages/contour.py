@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from node.dicom.pixels import read_volume
-from node.domain.errors import InputError, NodeError, ResourceError, VerificationError
+from node.domain.errors import InputError, NodeError, ResourceError, SetupError, place_of
 from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
 from node.domain.structures import Provenance
@@ -54,8 +54,6 @@ class Contourer:
         Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
     open_model
         Gives a model package with its network, by name, kept warm; raises SetupError or ResourceError.
-    quarantine
-        Told the job and the fault where a written object failed its check.
     """
 
     def __init__(
@@ -89,20 +87,13 @@ class Contourer:
         self._log("contouring", job=job, attempt=attempt)
         try:
             self._contour(row, queued_s)
-        except VerificationError as error:
-            self._end(job, JobState.QUARANTINED, error)
         except InputError as error:
-            self._end(job, JobState.DECLINED, error)
-        except (ResourceError, MemoryError, OSError) as error:
+            self._end(job, JobState.DECLINED, error.reason)
+        except (SetupError, ResourceError, MemoryError, OSError) as error:
             self._postpone(row, error)
-        except NodeError as error:
-            self._end(job, JobState.FAILED, error)
         except Exception as error:  # the stage's loop: nothing may stop the worker, and no job stay without a word
-            # Only the kind: the text of a foreign error might quote a header.
-            self._log("contouring failed", job=job, fault=type(error).__name__, exc_info=True)
-            self._end(
-                job, JobState.FAILED, NodeError(f"Internal error ({type(error).__name__}); see the worker's log.")
-            )
+            self._log("contouring failed", job=job, fault=type(error).__name__, at=place_of(error))
+            self._end(job, JobState.FAILED, f"Internal error ({type(error).__name__}); see the log.")
 
     def _contour(self, row: Row, queued_s: float) -> None:
         job = row["job"]
@@ -128,14 +119,18 @@ class Contourer:
         watch.phase("store")
         outputs = self._store(row, contoured)
         watch.phase("")
+        if contoured.fault:
+            self._end(job, JobState.QUARANTINED, f"{contoured.fault} Kept: {', '.join(one['path'] for one in outputs)}")
+            return
         self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **watch.seconds})
 
     def _store(self, row: Row, contoured: Contoured) -> list[Row]:
+        prefix = "quarantined-" if contoured.fault else ""
         return [
             {
                 "kind": one.kind,
                 "sop_instance_uid": one.sop_instance_uid,
-                **self._results.write(row["job"], f"{one.kind}.dcm", one.written),
+                **self._results.write(row["job"], f"{prefix}{one.kind}.dcm", one.written),
             }
             for one in contoured.objects
         ]
@@ -163,15 +158,16 @@ class Contourer:
 
         return progress
 
-    def _end(self, job: str, state: JobState, error: NodeError) -> None:
-        self._ledger.move_job(job, state, reason=error.reason)
-        self._log(f"job {state}", job=job, reason=error.reason)
+    def _end(self, job: str, state: JobState, reason: str) -> None:
+        self._ledger.move_job(job, state, reason=reason)
+        self._log(f"job {state}", job=job, reason=reason)
 
     def _postpone(self, row: Row, error: Exception) -> None:
         job, attempt = row["job"], row["attempt"]
         reason = error.reason if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
-        if attempt >= RESOURCE_ATTEMPTS:
-            self._end(job, JobState.FAILED, NodeError(f"{reason} ({attempt} tries)"))
+        # What our operator must mend may take days; a lack of memory that lasts is a job too large for this machine.
+        if attempt >= RESOURCE_ATTEMPTS and not isinstance(error, SetupError):
+            self._end(job, JobState.FAILED, f"{reason} ({attempt} tries)")
             return
         delay_s = retry_delay_s(attempt, first_s=10.0, longest_s=600.0)
         facts = {"reason": reason, "attempt": attempt + 1}

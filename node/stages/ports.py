@@ -79,6 +79,14 @@ class SeriesLedger(Protocol):
         """Give every association that sent to a series."""
         ...
 
+    def latest_association(self) -> int:
+        """Give the number of the latest association with a series."""
+        ...
+
+    def series_sent_since(self, association: int) -> Sequence[str]:
+        """Name the series to which an association later than that number sent."""
+        ...
+
     def note_series(self, series_uid: str, facts: Row) -> None:
         """Write what is known of a series now."""
         ...

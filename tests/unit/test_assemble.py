@@ -110,6 +110,12 @@ class World:
             for number, ending in enumerate(self.endings)
         )
 
+    def latest_association(self) -> int:
+        return len(self.endings)
+
+    def series_sent_since(self, association: int) -> Sequence[str]:
+        return [SERIES] if len(self.endings) > association else []
+
     def note_series(self, series_uid: str, facts: Any) -> None:
         self.rows[series_uid] = {**self.rows.get(series_uid, {}), **facts}
 
@@ -213,6 +219,33 @@ def test_no_route_declines_with_every_reason() -> None:
     assert "mr" in world.rows[SERIES]["reason"]
     assert "Modality" in world.rows[SERIES]["reason"]
     assert world.jobs == {}
+
+
+def test_a_declined_series_is_judged_anew_when_it_is_sent_again_after_a_route_was_added() -> None:
+    world = World()
+    world.assembler([]).tick(104.0)
+    assert world.rows[SERIES]["state"] == SeriesState.DECLINED
+    mended = world.assembler()
+    mended.tick(200.0)
+    assert world.jobs == {}
+
+    world.endings.append("released")
+    mended.tick(300.0)
+
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+    assert len(world.jobs) == 2
+
+
+def test_a_series_sent_again_whole_makes_no_second_job() -> None:
+    world = World()
+    assembler = world.assembler()
+    assembler.tick(104.0)
+    jobs = dict(world.jobs)
+
+    world.endings.append("released")
+    assembler.tick(300.0)
+
+    assert world.jobs == jobs
 
 
 def test_a_missing_slice_is_declined_after_the_quiet_period_with_the_gap() -> None:

@@ -1,0 +1,230 @@
+"""One job of the contouring stage, with the shipped model: every way it can end, and what is kept."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+import node.pipeline
+from node.adapters.model_store import ModelStore
+from node.adapters.onnx_session import open_predictor
+from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
+from node.domain.jobs import JobState
+from node.domain.series import manifest_to_json
+from node.resources import shipped
+from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from tests.acceptance.test_kill import phantom
+from tests.builders import manifest_of
+
+JOB = "1.2.3/ffff/body-bones/1"
+SECRET = "DOE^JANE"
+
+
+class World:
+    """A ledger, a queue, a result store and an inbox in memory."""
+
+    def __init__(self, attempt: int = 1, state: JobState = JobState.QUEUED) -> None:
+        self.datasets = {str(dataset.SOPInstanceUID): dataset for dataset in phantom("stage", slices=8)}
+        self.body = manifest_to_json(manifest_of(list(self.datasets.values())))
+        self.row: dict[str, Any] = {
+            "job": JOB,
+            "series_uid": "1.2.3",
+            "fingerprint": "f",
+            "model": "body-bones",
+            "outputs": ["rtstruct", "seg"],
+            "destinations": ["tps", "archive"],
+            "run_number": 1,
+            "attempt": attempt,
+            "state": state,
+            "created_at": 1_700_000_000.0,
+            "updated_at": 1_700_000_000.0,
+        }
+        self.states: list[JobState] = []
+        self.enqueued: list[Any] = []
+        self.written: dict[str, bytes] = {}
+        self.outputs: list[Any] = []
+        self.lines: list[str] = []
+
+    def contourer(
+        self, *, open_model: Callable[[str], OpenModel] | None = None, load: Callable[[str], Dataset] | None = None
+    ) -> Contourer:
+        return Contourer(
+            ledger=self,
+            queue=self,
+            results=self,
+            loader=lambda *_: load or self.datasets.__getitem__,
+            open_model=open_model or opened,
+            software_version="0",
+            now=lambda: 1_700_000_010.0,
+            log=lambda event, **fields: self.lines.append(f"{event} {fields}"),
+        )
+
+    # the ledger
+    def job(self, job: str) -> dict[str, Any] | None:
+        return dict(self.row) if job == JOB else None
+
+    def manifest(self, series_uid: str, fingerprint: str) -> dict[str, Any]:
+        return self.body
+
+    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
+        self.states.append(state)
+        self.row |= {"state": state, **facts}
+
+    def note_progress(self, job: str, progress: str) -> None:
+        pass
+
+    def postpone_job(self, job: str, facts: Any, enqueue: Any) -> None:
+        self.move_job(job, JobState.WAITING, **facts)
+        enqueue(self.enqueued)
+
+    def finish_job(
+        self, job: str, facts: Any, outputs: Sequence[Any], destinations: Sequence[str], enqueue: Any
+    ) -> None:
+        self.move_job(job, JobState.CONTOURED, **facts)
+        self.outputs = list(outputs)
+        enqueue(self.enqueued)
+
+    # the queue
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+        return lambda transaction: transaction.append(("contour", attempt))
+
+    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+        return lambda transaction: transaction.append(("deliver", destination))
+
+    # the result store
+    def write(self, job: str, name: str, written: bytes) -> dict[str, str]:
+        self.written[name] = written
+        return {"path": f"results/{name}", "sha256": "0"}
+
+
+def opened(name: str) -> OpenModel:
+    loaded = ModelStore([shipped("models")]).load(name)
+    return OpenModel(package=loaded.package, predictor=open_predictor(loaded, "cpu", threads=1))
+
+
+def failing(error: Exception) -> Callable[[str], Any]:
+    def fail(_: str) -> Any:
+        raise error
+
+    return fail
+
+
+def test_a_job_ends_with_its_objects_stored_and_its_deliveries_enqueued() -> None:
+    world = World()
+
+    world.contourer()(JOB, 1)
+
+    assert world.states == [JobState.CONTOURING, JobState.CONTOURED]
+    assert set(world.written) == {"rtstruct.dcm", "seg.dcm"}
+    assert [output["kind"] for output in world.outputs] == ["rtstruct", "seg"]
+    assert world.enqueued == [("deliver", "tps"), ("deliver", "archive")]
+    assert {one["name"] for one in world.row["report"]["structures"]} == {"Body", "Bone"}
+    assert world.row["report"]["computed_by"].startswith("CPUExecutionProvider")
+
+
+def test_a_job_done_again_makes_the_same_bytes() -> None:
+    first, second = World(), World()
+
+    first.contourer()(JOB, 1)
+    second.contourer()(JOB, 1)
+
+    assert first.written == second.written
+
+
+@pytest.mark.parametrize("state", [JobState.CONTOURED, JobState.DECLINED, JobState.FAILED, JobState.QUARANTINED])
+def test_a_job_that_has_ended_is_left_alone(state: JobState) -> None:
+    world = World(state=state)
+
+    world.contourer()(JOB, 1)
+
+    assert world.states == []
+
+
+def test_an_attempt_that_is_over_does_nothing() -> None:
+    world = World(attempt=3, state=JobState.WAITING)
+
+    world.contourer()(JOB, 2)
+
+    assert world.states == []
+
+
+def test_images_that_cannot_be_read_decline_the_job() -> None:
+    world = World()
+
+    world.contourer(load=failing(InputError("instance 1.2.3.4 is cut off")))(JOB, 1)
+
+    assert world.states == [JobState.CONTOURING, JobState.DECLINED]
+    assert world.row["reason"] == "instance 1.2.3.4 is cut off"
+
+
+@pytest.mark.parametrize("attempt", [1, 50])
+def test_a_fault_of_the_set_up_waits_until_it_is_mended(attempt: int) -> None:
+    world = World(attempt=attempt, state=JobState.WAITING)
+
+    world.contourer(open_model=failing(SetupError("the hash differs")))(JOB, attempt)
+
+    assert world.row["state"] == JobState.WAITING
+    assert world.row["reason"] == "the hash differs"
+    assert world.enqueued == [("contour", attempt + 1)]
+
+
+@pytest.mark.parametrize("error", [ResourceError("no memory"), MemoryError(), OSError(28, "No space left on device")])
+def test_a_lack_of_resources_is_tried_again_a_number_of_times(error: Exception) -> None:
+    first, last = World(), World(attempt=RESOURCE_ATTEMPTS, state=JobState.WAITING)
+
+    first.contourer(open_model=failing(error))(JOB, 1)
+    last.contourer(open_model=failing(error))(JOB, RESOURCE_ATTEMPTS)
+
+    assert first.row["state"] == JobState.WAITING
+    assert first.enqueued == [("contour", 2)]
+    assert last.row["state"] == JobState.FAILED
+    assert str(RESOURCE_ATTEMPTS) in last.row["reason"]
+
+
+def test_a_fault_of_ours_fails_the_job_and_quotes_nothing() -> None:
+    world = World()
+
+    world.contourer(load=failing(ValueError(f"invalid literal: {SECRET}")))(JOB, 1)
+
+    assert world.row["state"] == JobState.FAILED
+    assert "ValueError" in world.row["reason"]
+    said = world.row["reason"] + " ".join(world.lines)
+    assert SECRET not in said
+    assert "test_contour_stage.py" in said
+
+
+def test_an_object_that_fails_its_check_is_kept_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_fault(*_: Any) -> None:
+        raise VerificationError("Body differs from the label map in 7 voxels.")
+
+    monkeypatch.setattr(node.pipeline, "verify_rtstruct", find_fault)
+    world = World()
+
+    world.contourer()(JOB, 1)
+
+    assert world.row["state"] == JobState.QUARANTINED
+    assert "7 voxels" in world.row["reason"]
+    assert "quarantined-rtstruct.dcm" in world.row["reason"]
+    assert dcmread(BytesIO(world.written["quarantined-rtstruct.dcm"])).Modality == "RTSTRUCT"
+    assert world.enqueued == []
+    assert world.outputs == []
+
+
+def test_a_series_of_another_modality_than_the_model_s_is_declined() -> None:
+    world = World()
+    world.body = {**world.body, "modality": "MR"}
+
+    world.contourer()(JOB, 1)
+
+    assert world.row["state"] == JobState.DECLINED
+    assert "MR" in world.row["reason"]
+
+
+def test_errors_keep_their_remedy_across_processes() -> None:
+    error = pickle.loads(pickle.dumps(SetupError("wrong", "mend it")))
+
+    assert isinstance(error, NodeError)
+    assert (error.reason, error.remedy) == ("wrong", "mend it")
