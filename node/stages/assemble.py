@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
-from node.domain.errors import InputError
+from node.domain.errors import InputError, place_of
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Accepted, Declined, Route, decide
@@ -20,10 +20,14 @@ from node.domain.series import (
     SeriesFacts,
     SeriesManifest,
     Stalled,
+    Verdict,
     assess,
     manifest_to_json,
 )
 from node.stages.ports import Enqueue, Log, Queue, Row, SeriesFolder, SeriesLedger
+
+# A disk that fails may come back; nobody else says when.
+_AFTER_A_FAULT_S = 30.0
 
 
 @dataclass(kw_only=True)
@@ -101,11 +105,8 @@ class Assembler:
             self._seen_association = latest
 
     def _look(self, series_uid: str, watched: _Watched, now: float) -> None:
-        self._read_new(series_uid, watched)
-        instances = tuple(watched.instances.values())
-        associations = watched.associations
-        facts = SeriesFacts(series_instance_uid=series_uid, instances=instances, associations=associations)
-        verdict = assess(facts, now, self._policy)
+        verdict = self._judge(series_uid, watched, now)
+        instances, associations = tuple(watched.instances.values()), watched.associations
         known: Row = {
             "stamp": watched.stamp,
             "instances": len(instances),
@@ -138,6 +139,22 @@ class Assembler:
                 assert_never(verdict)
         self._settled[series_uid] = watched.stamp
         del self._watched[series_uid]
+
+    def _judge(self, series_uid: str, watched: _Watched, now: float) -> Verdict:
+        try:
+            self._read_new(series_uid, watched)
+            facts = SeriesFacts(
+                series_instance_uid=series_uid,
+                instances=tuple(watched.instances.values()),
+                associations=watched.associations,
+            )
+            return assess(facts, now, self._policy)
+        except Exception as error:  # the stage's loop: one series that cannot be judged must not hold up the others
+            fault = type(error).__name__
+            self._log("series cannot be judged", series=series_uid, fault=fault, at=place_of(error))
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else fault
+            reason = f"it cannot be judged ({cause}; see the log) and is looked at again and again"
+            return Growing(look_again_at=now + _AFTER_A_FAULT_S, waiting_for=reason)
 
     def _read_new(self, series_uid: str, watched: _Watched) -> None:
         for name in self._inbox.file_names(series_uid):

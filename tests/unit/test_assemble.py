@@ -1,5 +1,6 @@
 """Assembling: every change of the inbox becomes a verdict in the ledger, and a whole series becomes jobs once."""
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,47 @@ def test_a_file_that_cannot_be_read_declines_the_series_with_its_reason(number_o
 
     assert world.rows[SERIES]["state"] == SeriesState.DECLINED
     assert "its header ends inside an element" in world.rows[SERIES]["reason"]
+
+
+def test_a_series_that_cannot_be_judged_says_so_and_holds_up_no_other() -> None:
+    world = TwoSeries()
+    assembler = world.assembler()
+
+    assembler.tick(104.0)
+
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+    assert world.rows[BROKEN]["state"] == SeriesState.RECEIVING
+    assert "Input/output error" in world.rows[BROKEN]["reason"]
+
+
+def test_a_series_that_could_not_be_judged_is_judged_once_it_can_be() -> None:
+    world = TwoSeries()
+    assembler = world.assembler()
+    assembler.tick(104.0)
+
+    world.fault = None
+    assembler.tick(105.0)
+    assert world.rows[BROKEN]["state"] == SeriesState.RECEIVING
+    assembler.tick(world.rows[BROKEN]["look_again_at"])
+
+    assert world.rows[BROKEN]["state"] == SeriesState.COMPLETE
+
+
+BROKEN = "1.2.2"
+
+
+class TwoSeries(World):
+    """Two alike, but the files of the one that is looked at first cannot be read."""
+
+    fault: Exception | None = OSError(errno.EIO, "Input/output error")
+
+    def series_uids(self) -> Sequence[str]:
+        return [BROKEN, SERIES]
+
+    def path(self, series_uid: str, file_name: str) -> Path:
+        return Path(series_uid) / file_name
+
+    def read(self, path: Path) -> ReceivedInstance:
+        if path.parts[0] == BROKEN and self.fault is not None:
+            raise self.fault
+        return super().read(path)
