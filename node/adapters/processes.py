@@ -31,6 +31,7 @@ class _Child:
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
+    starts: int = 0
     start_at: float = 0.0
     pause_s: float = 0.5
 
@@ -56,7 +57,7 @@ class Supervisor:
         self._stop.set()
 
     def run(self) -> int:
-        """Supervise until stopped. Gives the exit status: 0, or SETUP_FAULT if a child said so."""
+        """Supervise until stopped. Gives the exit status: 0, or SETUP_FAULT if a child first ended with it."""
         try:
             while not self._stop.is_set():
                 for child in self._children:
@@ -70,22 +71,32 @@ class Supervisor:
     def _keep_alive(self, child: _Child, now: float) -> int | None:
         if child.process is None:
             if now >= child.start_at:
-                # The pipe is never written to: its end tells the child that its supervisor is gone.
-                child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
-                child.started_at = now
+                self._start(child, now)
             return None
         status = child.process.poll()
-        if status is None:
-            return None
-        if status != SETUP_FAULT:
-            child.pause_s = (
-                0.5 if now - child.started_at > _STEADY_AFTER_S else min(2 * child.pause_s, _LONGEST_PAUSE_S)
-            )
-            child.start_at = now + child.pause_s
-            self._log("process died", role=child.name, status=status, restart_in_s=child.pause_s)
-            _close(child.process)
-            child.process = None
-        return status
+        if status is None or (status == SETUP_FAULT and child.starts == 1):
+            return status
+        # Also a fault in the set-up, once it has worked: a device or a folder that is gone must not stop the receiver.
+        steady = now - child.started_at > _STEADY_AFTER_S
+        _close(child.process)
+        child.process = None
+        self._start_later(child, now, 0.5 if steady else 2 * child.pause_s, status)
+        return None
+
+    def _start(self, child: _Child, now: float) -> None:
+        try:
+            # The pipe is never written to: its end tells the child that its supervisor is gone.
+            child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
+        except OSError as error:  # no memory for another process, for one
+            self._start_later(child, now, 2 * child.pause_s, error.strerror)
+        else:
+            child.started_at = now
+            child.starts += 1
+
+    def _start_later(self, child: _Child, now: float, pause_s: float, why: int | str | None) -> None:
+        child.pause_s = min(pause_s, _LONGEST_PAUSE_S)
+        child.start_at = now + child.pause_s
+        self._log("process died", role=child.name, status=why, restart_in_s=child.pause_s)
 
     def _end_all(self) -> None:
         running = [child.process for child in self._children if child.process is not None]
