@@ -5,12 +5,14 @@ are committed together. Times are seconds since the epoch. Holds no patient name
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from node.domain.errors import ResourceError
 from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState
 from node.domain.series import AssociationFact
 
@@ -140,7 +142,7 @@ class Ledger:
     def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
-        with database.begin() as connection:
+        with self._transaction() as connection:
             # Takes the write lock first: several processes start at the same time.
             connection.execute(sa.text("BEGIN IMMEDIATE"))
             _tables.create_all(connection, checkfirst=True)
@@ -149,7 +151,7 @@ class Ledger:
 
     def association_contributes(self, association_id: str, calling_ae_title: str, series_uid: str, at: float) -> None:
         """Note that an open association sends to a series."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 insert(_association)
                 .values(
@@ -164,7 +166,7 @@ class Ledger:
 
     def association_ended(self, association_id: str, ending: str, at: float) -> None:
         """Note how an association ended: ``released`` or ``aborted``."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 sa.update(_association)
                 .where(_association.c.association_id == association_id, _association.c.ending == "open")
@@ -173,7 +175,7 @@ class Ledger:
 
     def associations_lost(self) -> int:
         """Mark every open association as lost; called when a receiver starts. Gives their number."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             return connection.execute(
                 sa.update(_association)
                 .where(_association.c.ending == "open")
@@ -189,7 +191,7 @@ class Ledger:
 
     def latest_association(self) -> int:
         """Give the number of the latest association with a series."""
-        with self._database.connect() as connection:
+        with self._transaction() as connection:
             return connection.scalar(sa.select(sa.func.max(sa.literal_column("rowid"))).select_from(_association)) or 0
 
     def series_sent_since(self, association: int) -> tuple[str, ...]:
@@ -210,7 +212,7 @@ class Ledger:
 
     def note_series(self, series_uid: str, facts: Mapping[str, Any]) -> None:
         """Write what is known of a series now (columns of its table)."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             self._note_series(connection, series_uid, facts)
 
     def _note_series(self, connection: sa.Connection, series_uid: str, facts: Mapping[str, Any]) -> None:
@@ -233,7 +235,7 @@ class Ledger:
 
         Jobs and manifests that are there already stay as they are: an identical re-send makes none.
         """
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             self._note_series(connection, series_uid, facts)
             connection.execute(
                 insert(_manifest)
@@ -289,17 +291,17 @@ class Ledger:
 
     def move_job(self, job: str, state: JobState, **facts: Any) -> None:
         """Change a job's state along the table of transitions, with further columns."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             self._move_job(connection, job, state, facts)
 
     def note_progress(self, job: str, progress: str) -> None:
         """Write what a worker is doing just now."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             connection.execute(sa.update(_job).where(_job.c.job == job).values(progress=progress))
 
     def postpone_job(self, job: str, facts: Mapping[str, Any], enqueue: Enqueue) -> None:
         """Let a job wait, and enqueue its next attempt, in one transaction."""
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             self._move_job(connection, job, JobState.WAITING, facts)
             enqueue(connection)
 
@@ -313,7 +315,7 @@ class Ledger:
     ) -> None:
         """Write a job's outputs and its deliveries, and enqueue these, in one transaction."""
         now = self._now()
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             self._move_job(connection, job, JobState.CONTOURED, facts)
             for output in outputs:
                 connection.execute(insert(_output).values(job=job, **output).on_conflict_do_nothing())
@@ -368,7 +370,7 @@ class Ledger:
     ) -> None:
         """Change a delivery's state along the table of transitions, and enqueue its next try with it."""
         allowed = [before for before, following in DELIVERY_TRANSITIONS.items() if state in following]
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             moved = connection.execute(
                 sa.update(_delivery)
                 .where(_delivery.c.job == job, _delivery.c.destination == destination, _delivery.c.state.in_(allowed))
@@ -384,7 +386,7 @@ class Ledger:
     def note_event(self, kind: str, subject: str, text: str) -> None:
         """Keep something that a person should find in ``status``; the same again is kept once, with the later time."""
         values = {"at": self._now(), "kind": kind, "subject": subject, "text": text}
-        with self._database.begin() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 insert(_event)
                 .values(**values)
@@ -397,6 +399,22 @@ class Ledger:
 
     # -----------------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """Give a connection within a transaction.
+
+        Raises
+        ------
+        ResourceError
+            The database is locked for too long, or the disk is full or failed: the work is to be tried again.
+        """
+        try:
+            with self._database.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            # SQLite's own words: never a value.
+            raise ResourceError(f"The node's database cannot be used: {error.orig}.") from error
+
     def _rows(self, query: sa.Select[Any]) -> list[Row]:
-        with self._database.connect() as connection:
+        with self._transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from node.adapters.database import open_database
 from node.adapters.ledger import Ledger
+from node.domain.errors import ResourceError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 
 SERIES = "1.2.3"
@@ -118,3 +119,22 @@ def test_the_same_event_is_kept_once(ledger: Ledger) -> None:
     ledger.note_event("instance refused", "CT2", "0xC000: no")
 
     assert len(ledger.events()) == 2
+
+
+def test_a_database_that_is_locked_for_too_long_is_a_lack_that_passes(tmp_path: Path) -> None:
+    database, other = open_database(tmp_path / "node.sqlite"), open_database(tmp_path / "node.sqlite")
+    ledger = Ledger(database)
+    ledger.note_series(SERIES, FACTS)
+    with database.connect() as connection:  # the pool's only one, so the ledger's too
+        connection.exec_driver_sql("PRAGMA busy_timeout=50")
+
+    with other.connect() as holder:
+        holder.exec_driver_sql("BEGIN EXCLUSIVE")
+        with pytest.raises(ResourceError, match="locked"):
+            ledger.note_series(SERIES, {**FACTS, "reason": "changed"})
+
+    row = ledger.series(SERIES)
+    assert row is not None
+    assert row["reason"] == ""
+    database.dispose()
+    other.dispose()
