@@ -109,7 +109,7 @@ def _built(
         device_serial_number=provenance.model_digest[: wording.LO],
         series_description=wording.series_description(provenance),
         content_label="SEGMENTATION",
-        content_description=wording.series_description(provenance),
+        content_description=wording.NOTICE,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=None,
     )

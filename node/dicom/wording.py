@@ -14,6 +14,9 @@ MANUFACTURER = "Delineate"
 # Longest values of the text VRs that we write (PS3.5 table 6.2-1).
 SH, LO, ST = 16, 64, 1024
 
+# The part of node.DISCLAIMER that an LO holds.
+NOTICE = "Research use; not a medical device"
+
 # node.DISCLAIMER in as many characters as a series list shows.
 SHORT_DISCLAIMER = "research use"
 

@@ -124,7 +124,7 @@ def test_a_truncated_file_is_refused_with_figures_and_kept(node: RunningNode, tm
     (receipt,) = store(node.address, [path], calling_ae_title="TRUNCATED")
 
     assert receipt.status == 0xC000
-    assert "7FE0,0010" in receipt.reason
+    assert receipt.error_comment.startswith("Data set ends inside (7FE0,0010): ")
     events = [event for event in node.status()["events"] if event["subject"] == "TRUNCATED"]
     assert len(events) == 1
 

@@ -225,7 +225,7 @@ def test_results_are_for_review_and_say_how_they_came_about(journey: Journey) ->
         assert model in roi.ROIGenerationDescription
     for segment_item in journey.seg.SegmentSequence:
         assert segment_item.SegmentAlgorithmType == "AUTOMATIC"
-    assert "not a medical device" in str(journey.seg)
+    assert "not a medical device" in journey.seg.ContentDescription
 
 
 def test_nobody_is_named_in_the_log_or_the_status(journey: Journey) -> None:

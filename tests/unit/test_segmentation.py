@@ -137,7 +137,7 @@ def test_segments_carry_label_code_algorithm_and_disclaimer() -> None:
     modifier = core.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
     assert modifier.CodeMeaning == "Left"
     assert "research use" in result.SeriesDescription
-    assert "research use" in result.ContentDescription
+    assert result.ContentDescription == "Research use; not a medical device"
     assert result.SoftwareVersions[0] == "Delineate 0.1.0"
 
 
