@@ -3,14 +3,21 @@
 ONNX Runtime falls back to the CPU in silence: a session asked for CUDA alone is made on the CPU when CUDA cannot be
 used, and single operators without a CUDA kernel run on the CPU beside it. So a CUDA session is always made strictly
 (``session.disable_cpu_ep_fallback``, no provider but CUDA), and a CPU session only on purpose.
+
+The Linux builds of ONNX Runtime from 1.31 on hold Microsoft's telemetry: at import it makes a device identifier and a
+database of events in the user's cache folder, and uploads them by HTTPS. The variable below stops it before it starts;
+``disable_telemetry_events`` comes too late. Nothing else in this software imports ONNX Runtime.
 """
 
 import contextlib
 import ctypes
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime as ort

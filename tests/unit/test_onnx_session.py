@@ -1,5 +1,8 @@
 """Networks run where we say, and a network that we cannot run is refused before it runs."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +175,13 @@ def test_the_opset_is_that_of_the_default_domain() -> None:
 
     assert default_opset(model.SerializeToString()) == 20
     assert default_opset(b"") == 0
+
+
+def test_onnx_runtime_sends_nothing_home_and_keeps_no_record_of_its_use(tmp_path: Path) -> None:
+    # Its telemetry makes an identifier and a database of events as soon as it is imported.
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"} | places
+
+    subprocess.run([sys.executable, "-c", "import node.adapters.onnx_session"], env=environment, check=True)
+
+    assert list(tmp_path.rglob("*")) == []
