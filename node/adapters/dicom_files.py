@@ -12,7 +12,7 @@ from zlib import error as ZlibError  # noqa: N812 - a class with a lower-case na
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.dicom.headers import HEADER_TAGS, received_instance
@@ -31,6 +31,7 @@ _CHUNK = 1 << 20
 _PIXEL_DATA_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 # What pydicom raises on files that are cut off or not what they say.
 _UNREADABLE = (
+    BytesLengthException,
     InvalidDicomError,
     EOFError,
     ValueError,

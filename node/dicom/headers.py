@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.errors import BytesLengthException
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -93,7 +94,16 @@ HEADER_TAGS: list[int] = [tag for keyword in HEADER_KEYWORDS if (tag := tag_for_
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _FRAME_TYPE_SEQUENCES = ("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
 # What pydicom raises while it converts a value that is not of its VR.
-_UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, AttributeError, struct.error)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    NotImplementedError,
+    AttributeError,
+    BytesLengthException,
+    struct.error,
+)
 
 
 def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float, file_name: str) -> ReceivedInstance:
@@ -111,8 +121,9 @@ def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float
     Raises
     ------
     InputError
-        A UID that tells instances, series or studies apart is missing, empty or no UID, or a value of the geometry
-        is not readable. An instance that simply is no image plane is no error: `not_an_image` says why.
+        A UID that tells instances, series or studies apart is missing or empty, one of them or the Frame of Reference
+        UID is no UID, or a value of the geometry is not readable. An instance that simply is no image plane is no
+        error: `not_an_image` says why.
     """
     sop_instance_uid = _required_uid(dataset, "SOPInstanceUID")
     image_type = _strings(dataset, "ImageType")
@@ -125,7 +136,7 @@ def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float
         sop_class_uid=_required_uid(dataset, "SOPClassUID"),
         series_instance_uid=_required_uid(dataset, "SeriesInstanceUID"),
         study_instance_uid=_required_uid(dataset, "StudyInstanceUID"),
-        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID") or None,
+        frame_of_reference_uid=_uid(dataset, "FrameOfReferenceUID"),
         patient_digest=_patient_digest(dataset),
         pixel_digest=pixel_digest,
         modality=_text(dataset, "Modality"),
@@ -279,9 +290,16 @@ def _instance_number(dataset: Dataset) -> int | None:
 
 
 def _required_uid(dataset: Dataset, keyword: str) -> str:
+    uid = _uid(dataset, keyword)
+    if uid is None:
+        raise InputError(f"{dictionary_description(keyword)} is missing or empty.")
+    return uid
+
+
+def _uid(dataset: Dataset, keyword: str) -> str | None:
     uid = _text(dataset, keyword)
     if not uid:
-        raise InputError(f"{dictionary_description(keyword)} is missing or empty.")
+        return None
     if len(uid) > 64 or not _UID.fullmatch(uid):
         # Without the value: in a damaged header it may be anything, a name as well.
         raise InputError(f"{dictionary_description(keyword)} of {len(uid)} characters is no UID.")

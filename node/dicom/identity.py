@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VM, tag_for_keyword
+from pydicom.errors import BytesLengthException
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
@@ -132,7 +133,7 @@ def valid_element(header: Dataset, keyword: str) -> DataElement | None:
         element = header[tag]
         empty = element.is_empty or (element.VR == "SQ" and not element.value)
         return None if empty or not _obeys(element) else element
-    except (ValueError, TypeError, NotImplementedError, LookupError):
+    except (ValueError, TypeError, NotImplementedError, LookupError, BytesLengthException):
         # Bytes that cannot be read as their VR.
         return None
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
@@ -32,6 +33,7 @@ _UNDECODABLE = (
     ArithmeticError,
     NotImplementedError,
     RuntimeError,
+    BytesLengthException,
     EOFError,
     OSError,
     struct.error,
@@ -162,6 +164,12 @@ def _decoded_frames(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArra
     except _UNDECODABLE as error:
         why = " ".join(str(error).split())
         raise InputError(f"pixels in transfer syntax {syntax.name} cannot be decoded: {why}") from error
+    except BaseException as error:
+        # The RLE decoder is written in Rust. When it panics on damaged data, what arrives here is no Exception and
+        # would stop the process; its class has no name to import.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"pixels in transfer syntax {syntax.name} cannot be decoded: damaged") from error
 
 
 def _without_unused_bits(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.integer]:

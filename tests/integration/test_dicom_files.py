@@ -269,3 +269,9 @@ def test_a_file_that_vanished_is_the_senders_turn(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"Instance 1\.2"):
         load("1.2")
+
+
+def test_file_meta_information_of_broken_numbers_is_a_reason_and_no_fault(tmp_path: Path) -> None:
+    damaged = written(ct()).replace(b"\x02\x00\x00\x00UL\x04\x00", b"\x02\x00\x00\x00UL\x03\x00")
+
+    assert reason_of(file_of(tmp_path, damaged)).startswith("not readable as DICOM")

@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, config, dcmread
 from pydicom.sequence import Sequence
 from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
@@ -255,3 +255,21 @@ def test_the_header_tags_suffice() -> None:
         part.file_meta = dataset.file_meta
 
         assert read(part) == read(dataset)
+
+
+@pytest.mark.parametrize("value", ["Doe^Jane", "1.2." + "3" * 61, "1.2.3 4"])
+def test_a_frame_of_reference_that_is_no_uid_is_refused_without_being_quoted(value: str) -> None:
+    dataset = ct()
+    dataset.add(DataElement("FrameOfReferenceUID", "UI", value, validation_mode=config.IGNORE))
+
+    with pytest.raises(InputError) as caught:
+        read(dataset)
+
+    assert caught.value.reason == f"Frame of Reference UID of {len(value)} characters is no UID."
+
+
+def test_a_number_cut_in_its_middle_is_an_unreadable_value() -> None:
+    damaged = written(ct()).replace(b"US\x02\x00\x18\x00", b"US\x01\x00\x18")  # Rows
+
+    with pytest.raises(InputError):
+        read(dcmread(io.BytesIO(damaged)))

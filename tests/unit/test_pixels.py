@@ -223,6 +223,19 @@ def test_pixels_that_are_not_of_their_syntax_are_refused() -> None:
     assert refused(claim).startswith("pixels in transfer syntax JPEG Extended (Process 2 and 4) cannot be decoded")
 
 
+def test_a_decoder_that_panics_on_damaged_pixels_stops_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    def overrun(dataset: Dataset) -> None:
+        (wider,) = ct_series(grid(slices=1, rows=7, columns=9))
+        wider.compress(RLELossless, generate_instance_uid=False)
+        dataset.PixelData, dataset.file_meta.TransferSyntaxUID = wider.PixelData, RLELossless
+        dataset["PixelData"].is_undefined_length = True
+
+    reason = refused(overrun)
+
+    assert reason == "pixels in transfer syntax RLE Lossless cannot be decoded: damaged"
+    assert "panicked" in capfd.readouterr().err, "The decoder raises by now: this test and what it guards can go."
+
+
 def test_a_ct_without_rescale_is_refused_for_it_holds_no_hounsfield_units() -> None:
     def strip(dataset: Dataset) -> None:
         del dataset.RescaleSlope, dataset.RescaleIntercept
