@@ -89,8 +89,14 @@ class RunningNode:
         """Give all that it logged so far."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def times_it_listened(self) -> int:
+        """Give how often a receiver of it began to listen."""
+        return self.log.count("] listening") if self.log_path.exists() else 0
+
     def start(self) -> None:
         """Start it and wait until it listens."""
+        heard = self.times_it_listened
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "node", "serve", "--config", str(self.config_path)],
@@ -99,8 +105,7 @@ class RunningNode:
                 stderr=log,
                 cwd=self.folder,
             )
-        heard = self.log.count("listening")
-        self._wait(lambda: self.log.count("listening") > heard or self.process_ended(), "to listen")
+        self._wait(lambda: self.times_it_listened > heard or self.process_ended(), "to listen")
         assert not self.process_ended(), self.log
 
     def process_ended(self) -> bool:
@@ -122,6 +127,14 @@ class RunningNode:
         for one in everybody:
             one.kill()
         self.process.wait(30)
+
+    def kill_supervisor(self) -> list[psutil.Process]:
+        """Kill the supervisor alone, without warning; gives the processes that it leaves."""
+        assert self.process is not None
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        self.process.kill()
+        self.process.wait(30)
+        return children
 
     def pid_of(self, role: str) -> int:
         """Give the process of a role, waiting until it is there."""

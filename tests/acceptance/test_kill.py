@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from pydicom import Dataset, dcmread
 from pynetdicom import AE
@@ -109,7 +110,7 @@ def send_until_broken(node: RunningNode, files: list[Path], kill_after: int) -> 
 
 def wait_until_it_listens_again(node: RunningNode) -> None:
     until = time.monotonic() + 60
-    while node.log.count("listening") < 2:
+    while node.times_it_listened < 2:
         assert time.monotonic() < until, node.log
         time.sleep(0.1)
 
@@ -154,3 +155,19 @@ def test_a_series_whose_processes_are_killed_in_turn_is_delivered_once(tmp_path:
         assert len(status["jobs"]) == 1
     assert len(set(of_class(tps.received, RT_STRUCTURE_SET))) == 1
     assert len(set(of_class(tps.received, SEGMENTATION))) == 1
+
+
+def test_a_killed_supervisor_takes_its_processes_with_it_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    files = save_series(phantom("kill-supervisor"), tmp_path / "ct")
+    with FakeDestination() as tps, RunningNode(tmp_path, destination_port=tps.address.port) as node:
+        store(node.address, files, calling_ae_title="CT1")
+        orphans = node.kill_supervisor()
+        assert len(orphans) == 3
+
+        node.start()
+
+        _, alive = psutil.wait_procs(orphans, timeout=10)
+        assert alive == []
+        status = node.wait_until_delivered()
+    assert len(status["jobs"]) == 1
+    assert len(set(of_class(tps.received, RT_STRUCTURE_SET))) == 1
