@@ -404,8 +404,7 @@ def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
     if attempt >= RESOURCE_ATTEMPTS:
         ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
         return
-    if row["state"] == JobState.QUEUED:
-        ledger.move_job(job, JobState.CONTOURING)
+    ledger.move_job(job, JobState.CONTOURING)  # its task may have ended before it said so
     enqueue = partial(
         _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
     )

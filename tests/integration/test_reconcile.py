@@ -1,0 +1,119 @@
+"""What the engine lost or gave up is enqueued again, or failed with the reason; nothing else is touched."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from node.adapters.database import open_database
+from node.adapters.engine import Tasks, prepare
+from node.adapters.ledger import Ledger
+from node.config import load
+from node.domain.jobs import DeliveryState, JobState
+from node.service import QUEUES, contour_task, deliver_task, reconcile
+from tests.unit.test_ledger import FACTS, JOB, SERIES, enqueue_nothing
+
+KEY: str = JOB["job"]
+CONFIG = load(Path("conf/node.toml"))
+
+
+class Engine:
+    """A node's ledger and engine without a worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = open_database(folder / "node.sqlite")
+        prepare(self.database, QUEUES)
+        self.ledger = Ledger(self.database)
+        self.tasks = Tasks(self.database)
+        self.ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+
+    def reconcile(self) -> None:
+        """Do what the dispatcher does every few seconds."""
+        reconcile(self.ledger, self.tasks, config=CONFIG)
+
+    def set_status(self, key: str, status: str) -> None:
+        """Let the engine have given a task up."""
+        with self.database.begin() as connection:
+            changed = connection.execute(
+                sa.text("UPDATE workflow_status SET status = :status WHERE workflow_uuid = :key"),
+                {"status": status, "key": key},
+            )
+            assert changed.rowcount == 1
+
+    def job(self) -> dict[str, Any]:
+        """Give the job's row."""
+        row = self.ledger.job(KEY)
+        assert row is not None
+        return row
+
+    def finish(self) -> None:
+        """Bring the job to its delivery, which the engine does not know."""
+        self.ledger.move_job(KEY, JobState.CONTOURING)
+        self.ledger.finish_job(KEY, {}, [], ["tps"], enqueue_nothing)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(tmp_path)
+    yield made
+    made.tasks.close()
+    made.database.dispose()
+
+
+def test_a_job_that_the_engine_does_not_know_is_enqueued_once(engine: Engine) -> None:
+    engine.reconcile()
+    engine.reconcile()
+
+    task = contour_task(KEY, 1).key
+    assert engine.tasks.status_of([task]) == {task: "ENQUEUED"}
+    assert engine.job()["state"] == JobState.QUEUED
+
+
+@pytest.mark.parametrize("status", ["ERROR", "CANCELLED"])
+def test_a_job_whose_task_failed_is_tried_anew_later(engine: Engine, status: str) -> None:
+    engine.reconcile()
+    engine.set_status(contour_task(KEY, 1).key, status)
+
+    engine.reconcile()
+    engine.reconcile()
+
+    job = engine.job()
+    assert (job["state"], job["attempt"], job["reason"]) == (JobState.WAITING, 2, "internal error")
+    following = [contour_task(KEY, attempt).key for attempt in (2, 3)]
+    assert engine.tasks.status_of(following) == {following[0]: "DELAYED"}
+
+
+def test_a_job_whose_task_fails_again_and_again_fails_with_the_number(engine: Engine) -> None:
+    for attempt in range(1, 7):
+        engine.reconcile()
+        engine.set_status(contour_task(KEY, attempt).key, "ERROR")
+        engine.reconcile()
+
+    assert engine.job()["state"] == JobState.FAILED
+    assert "6 times" in engine.job()["reason"]
+
+
+def test_a_job_that_brought_its_process_down_too_often_fails_with_the_reason(engine: Engine) -> None:
+    engine.reconcile()
+    engine.set_status(contour_task(KEY, 1).key, "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+    engine.reconcile()
+
+    assert engine.job()["state"] == JobState.FAILED
+    assert "process ended" in engine.job()["reason"]
+
+
+@pytest.mark.parametrize("status", ["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"])
+def test_a_delivery_is_never_given_up_for_a_fault_of_ours(engine: Engine, status: str) -> None:
+    engine.finish()
+    for attempt in range(1, 9):
+        engine.reconcile()
+        engine.set_status(deliver_task(KEY, "tps", attempt).key, status)
+        engine.reconcile()
+
+    delivery = engine.ledger.delivery(KEY, "tps")
+    assert delivery is not None
+    assert (delivery["state"], delivery["attempt"]) == (DeliveryState.WAITING, 9)
+    assert delivery["next_attempt_at"] is not None
