@@ -376,7 +376,7 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
             case None:
                 tasks.enqueue_now(contour_task(row["job"], row["attempt"]))
             case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-                reason = f"Its process ended {MAXIMUM_STARTS} times while it was contoured; see the log."
+                reason = f"Its process ended more than {MAXIMUM_STARTS} times while it was contoured; see the log."
                 ledger.move_job(row["job"], JobState.FAILED, reason=reason)
             case "ERROR" | "CANCELLED":
                 _again(ledger, tasks, row)
