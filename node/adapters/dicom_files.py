@@ -1,6 +1,7 @@
 """DICOM files: one by one, or found in folders and archives."""
 
 import hashlib
+import os
 import shutil
 import struct
 import zipfile
@@ -117,7 +118,9 @@ def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[Receiv
         if not given.exists():
             raise InputError(f"{given} does not exist.", "Name a DICOM file, a folder or a ZIP archive.")
         for path in _files_below(given):
-            if _is_archive(path):
+            if isinstance(path, Skipped):
+                yield path
+            elif _is_archive(path):
                 folder = unpack_into / f"{archives:04d}"
                 archives += 1
                 yield from _found_in_archive(path, folder)
@@ -125,9 +128,28 @@ def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[Receiv
                 yield _found(path, shown_as=path)
 
 
-def _files_below(given: Path) -> list[Path]:
-    # Sorted, so that what a person reads comes in the same order every time.
-    return sorted(path for path in given.rglob("*") if path.is_file()) if given.is_dir() else [given]
+def _files_below(given: Path) -> list[Path | Skipped]:
+    """Give the files in a folder and all that is below it, in the order of their names, and folders that stay shut.
+
+    Links to folders are followed, each folder is entered once: archives are often folders of links.
+    """
+    if not given.is_dir():
+        return [given]
+    found: list[Path | Skipped] = []
+
+    def shut(error: OSError) -> None:
+        found.append(Skipped(path=Path(error.filename), reason=f"folder not opened: {error.strerror}"))
+
+    entered: set[Path] = set()
+    for folder, below, names in os.walk(given, onerror=shut, followlinks=True):
+        real = Path(folder).resolve()
+        if real in entered:
+            below.clear()
+            continue
+        entered.add(real)
+        below.sort()
+        found += [path for name in sorted(names) if (path := Path(folder, name)).is_file()]
+    return found
 
 
 def _found(path: Path, shown_as: Path) -> ReceivedInstance | Skipped:
@@ -156,7 +178,7 @@ def _found_in_archive(archive: Path, folder: Path) -> Iterator[ReceivedInstance 
             for index, member in enumerate(members):
                 # The member's own name never becomes a path: '../../x' or '/etc/x' cannot lead out of the folder.
                 yield _found_in_member(opened, member, folder / f"{index:06d}.dcm")
-    except (zipfile.BadZipFile, EOFError, ZlibError) as error:
+    except zipfile.BadZipFile as error:
         yield Skipped(path=archive, reason=f"damaged ZIP archive: {error}")
 
 
@@ -166,8 +188,12 @@ def _found_in_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: P
         with opened.open(member) as source, target.open("wb") as file:
             # Bounded: zipfile gives no more than the size that the directory states.
             shutil.copyfileobj(source, file, _CHUNK)
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed by an unknown method
+    except (zipfile.BadZipFile, EOFError, ZlibError):
+        return Skipped(path=shown_as, reason="damaged in the ZIP archive")
+    except NotImplementedError as error:
         return Skipped(path=shown_as, reason=f"not unpacked: {error}")
+    except RuntimeError:
+        return Skipped(path=shown_as, reason="encrypted in the ZIP archive; unpack it and name the folder")
     return _found(target, shown_as)
 
 

@@ -1,12 +1,14 @@
 """DICOM files as they lie on disk: whole, cut off, foreign, in folders and in archives."""
 
 import contextlib
+import errno
 import io
 import os
 import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -230,14 +232,57 @@ def test_a_member_never_leaves_the_folder_for_archives(tmp_path: Path) -> None:
 def test_an_archive_that_is_damaged_says_so(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
         archive.writestr("a", written(ct()))
-    content = (tmp_path / "whole.zip").read_bytes()
-    file_of(tmp_path, content[:-30], "short.zip")
-    file_of(tmp_path, content.replace(b"Doe^Jane", b"Doe^Joan"), "changed.zip")
+    file_of(tmp_path, (tmp_path / "whole.zip").read_bytes()[:-30], "short.zip")
 
-    _, skipped = found(tmp_path / "short.zip", tmp_path / "changed.zip", unpack_into=tmp_path)
+    _, skipped = found(tmp_path / "short.zip", unpack_into=tmp_path)
 
-    assert sorted(skipped) == ["changed.zip", "short.zip"]
-    assert all(reason.startswith("damaged ZIP archive") for reason in skipped.values())
+    assert list(skipped) == ["short.zip"]
+    assert skipped["short.zip"].startswith("damaged ZIP archive")
+
+
+def test_a_damaged_member_takes_no_other_with_it(tmp_path: Path) -> None:
+    first, second = (written(dataset) for dataset in ct_series(STACK)[:2])
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.writestr("a", first.replace(b"Doe^Jane", b"Roe^Jane"))
+        archive.writestr("b", second)
+    changed = (tmp_path / "whole.zip").read_bytes().replace(b"Roe^Jane", b"Roe^Joan")
+
+    instances, skipped = found(file_of(tmp_path, changed, "changed.zip"), unpack_into=tmp_path)
+
+    assert [one.sop_instance_uid for one in instances] == [STACK.planes[1].sop_instance_uid]
+    assert skipped == {"a": "damaged in the ZIP archive"}
+
+
+def test_links_to_folders_are_followed_once_and_circles_end(tmp_path: Path) -> None:
+    save_series(ct_series(STACK), tmp_path / "archive" / "series")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one").symlink_to(tmp_path / "archive" / "series")
+    (tmp_path / "in" / "two").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "nowhere").symlink_to(tmp_path / "none")
+
+    instances, skipped = found(tmp_path / "in", unpack_into=tmp_path)
+
+    assert sorted(one.sop_instance_uid for one in instances) == sorted(one.sop_instance_uid for one in STACK.planes)
+    assert skipped == {}
+
+
+def test_a_folder_that_stays_shut_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root opens every folder, so the system's answer is put in its place.
+    save_series(ct_series(STACK), tmp_path / "shut")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+    instances, skipped = found(tmp_path, unpack_into=tmp_path)
+
+    assert instances == []
+    assert skipped == {"shut": "folder not opened: Permission denied"}
 
 
 def test_an_archive_larger_than_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
