@@ -166,6 +166,8 @@ def _obeys(element: DataElement) -> bool:
 
 
 def _value_obeys(element: DataElement, value: str) -> bool:
+    if "\N{REPLACEMENT CHARACTER}" in value:
+        return False  # bytes that are not of the source's character set; written, they would be another name
     if element.keyword == "PatientSex":
         return value in PATIENT_SEXES
     if element.keyword == "TimezoneOffsetFromUTC":

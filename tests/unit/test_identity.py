@@ -190,3 +190,10 @@ def test_the_description_says_what_it_is_worth_and_what_is_missing() -> None:
 
 def test_uids_are_uids() -> None:
     assert isinstance(derived_uid("a"), UID)
+
+
+def test_a_name_that_is_not_of_its_character_set_is_left_empty_for_another_would_be_written() -> None:
+    source = header(GREEK)
+    source[Tag("PatientName")] = raw("PatientName", "PN", b"M\xfcller^J")  # Latin-1, and UTF-8 is declared
+
+    assert inherited(source).PatientName == ""
