@@ -4,11 +4,13 @@ Exit status: 0 done; 1 could not be done, the reason is printed; 2 wrong argumen
 """
 
 import json
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from node import DISCLAIMER, __version__
-from node.config import Config, load
+from node.config import MOST_THREADS, Config, load
 from node.domain.errors import NodeError, SetupError
 from node.resources import shipped
 
@@ -51,14 +53,23 @@ DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs; cuda refuses to run without a GPU.")
 ]
 
-out = Console()
-err = Console(stderr=True)
+# No emoji: a folder's name may hold ":cd:".
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def main() -> None:
     """Run the command line."""
+    _never_fail_on_a_character()
     with _faults_as_sentences():
         app()
+
+
+def _never_fail_on_a_character() -> None:
+    # A terminal may be unable to show "cm³", or a file name that is no text in any encoding.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 @contextmanager
@@ -74,11 +85,18 @@ def _faults_as_sentences() -> Iterator[None]:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"[bold red]Error:[/] {escape(where)}{error.strerror}.", soft_wrap=True, highlight=False)
+        err.print("[bold]What to do:[/] free disk space, or mend what the system says, and try again.", soft_wrap=True)
+        sys.exit(1)
     except Exception as error:  # a fault of ours: nobody should have to read a traceback, somebody may want to send it
         with tempfile.NamedTemporaryFile("w", prefix="delineate-fault-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)
-        err.print(f"[bold red]Internal error[/] ({type(error).__name__}): a fault of Delineate, not of yours.")
-        err.print(f"[bold]What to do:[/] report it with {file.name}; look first whether it quotes patient data.")
+        kind = type(error).__name__
+        remedy = f"report it with {file.name}; look first whether it quotes patient data."
+        err.print(f"[bold red]Internal error[/] ({kind}): a fault of Delineate, not of yours.", soft_wrap=True)
+        err.print(f"[bold]What to do:[/] {escape(remedy)}", soft_wrap=True)
         sys.exit(1)
 
 
@@ -89,6 +107,11 @@ def _top(
     if version:
         out.print(f"delineate {__version__}", highlight=False)
         raise typer.Exit
+
+
+def _leave_nothing_when_told_to_stop() -> None:
+    """Make SIGTERM unwind, as Ctrl-C does: an archive may be unpacked in a temporary folder, with patients in it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _config(path: Path | None) -> tuple[Config, Path]:
@@ -128,7 +151,7 @@ def contour(
     ] = None,
     outputs: Annotated[Literal["both", "rtstruct", "seg"], typer.Option("--outputs", help="What to write.")] = "both",
     device: DeviceOption = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads; 0: all.")] = 0,
     model_dir: Annotated[
         list[Path] | None, typer.Option("--model-dir", metavar="FOLDER", help="A further folder with model packages.")
     ] = None,
@@ -147,12 +170,13 @@ def contour(
     """
     from node.commands import contour_command  # noqa: PLC0415 - see demo
 
+    _leave_nothing_when_told_to_stop()
     if len(inputs) < 2:
         raise SetupError("INPUT and OUTPUT are both needed.", "Example: delineate contour ct_folder results")
     status = contour_command(
         inputs[:-1],
         inputs[-1],
-        models=model or ["body-bones"],
+        models=list(dict.fromkeys(model or ["body-bones"])),
         outputs=("rtstruct", "seg") if outputs == "both" else (outputs,),
         device=device,
         threads=threads,
@@ -218,7 +242,7 @@ def status(
         return
     known = read_status(_config(config)[0])
     if as_json:
-        sys.stdout.write(json.dumps(known, indent=2, default=str) + "\n")
+        print(json.dumps(known, indent=2, default=str))
     else:
         print_status(known, out)
 
@@ -237,4 +261,5 @@ def route(
     """
     from node.commands import route_command  # noqa: PLC0415 - see demo
 
+    _leave_nothing_when_told_to_stop()
     raise typer.Exit(route_command(inputs, _config(config)[0], None if as_json else out))

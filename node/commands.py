@@ -1,7 +1,6 @@
 """What the commands print: the join between the command line and what it calls."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -100,7 +99,7 @@ def _print_offline(result: OfflineResult, console: Console) -> None:
 
 
 def _print_series(series: SeriesResult, console: Console) -> None:
-    heading = f"{series.modality} series {series.series_uid}, {series.instances} instances"
+    heading = escape(f"{series.modality} series {series.series_uid}, {series.instances} instances")
     if not series.contoured:
         console.print(f"[yellow]declined[/] {heading}: {escape(series.reason)}", soft_wrap=True, highlight=False)
         return
@@ -147,7 +146,7 @@ def check_command(config: Config, path: Path, console: Console | None) -> int:
 
 def _print_finding(finding: Finding, console: Console) -> None:
     mark = "[green]ok  [/]" if finding.holds else "[bold red]FAIL[/]"
-    console.print(f"{mark} {finding.subject}: {escape(finding.said)}", soft_wrap=True, highlight=False)
+    console.print(f"{mark} {escape(f'{finding.subject}: {finding.said}')}", soft_wrap=True, highlight=False)
     if not finding.holds:
         console.print(f"     what to do: {escape(finding.what_to_do)}", soft_wrap=True, highlight=False)
 
@@ -188,14 +187,14 @@ def _checks(checks: Iterable[RouteCheck]) -> list[dict[str, Any]]:
 
 def _print_routes(told: Sequence[dict[str, Any]], unusable: Sequence[Skipped], console: Console) -> None:
     for series in told:
-        taken = f"[green]taken by {series['route']}[/]" if series["route"] else "[yellow]no route takes it[/]"
+        taken = f"[green]taken by {escape(series['route'])}[/]" if series["route"] else "[yellow]no route takes it[/]"
         console.print(f"series {series['series_uid']}: {taken}", soft_wrap=True, highlight=False)
         for one in series["checks"]:
             said = "matches" if one["matches"] else "; ".join(one["reasons"])
-            console.print(f"  {one['route']}: {escape(said)}", soft_wrap=True, highlight=False)
+            console.print(f"  {escape(one['route'])}: {escape(said)}", soft_wrap=True, highlight=False)
     for one in unusable:
         console.print(f"[yellow]not used[/] {escape(str(one.path))}: {escape(one.reason)}", soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    print(json.dumps(value, indent=2, default=str))

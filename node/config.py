@@ -28,6 +28,10 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_patterns), Field(min_l
 Conditions = dict[str, Patterns]
 
 
+# ONNX Runtime starts as many threads as it is told, until the machine stands still.
+MOST_THREADS = 256
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -41,7 +45,7 @@ class NodeSection(_Section):
     data_dir: Path = Path("var")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_id: Annotated[int, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=MOST_THREADS)] = 0
     model_dirs: tuple[Path, ...] = ()
     require_called_ae_title: bool = False
     maximum_associations: Annotated[int, Field(ge=1)] = 50

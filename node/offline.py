@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
@@ -122,10 +122,19 @@ def _series(
     for model in fitting:
         try:
             results.append(_contour(known, verdict, output, model, outputs, progress(series_uid)))
-        except (NodeError, OSError) as error:
-            reason = error.reason if isinstance(error, NodeError) else str(error)
-            results.append(SeriesResult(**known, contoured=False, reason=reason))
+        except (NodeError, OSError, MemoryError) as error:
+            results.append(SeriesResult(**known, contoured=False, reason=_reason(error)))
     return results
+
+
+def _reason(error: NodeError | OSError | MemoryError) -> str:
+    match error:
+        case NodeError():
+            return error.reason
+        case OSError():
+            return str(error)
+        case MemoryError():
+            return "the memory of this machine does not suffice for it"
 
 
 def _contour(
@@ -159,14 +168,27 @@ def _contour(
     if contoured.fault:
         raise VerificationError(f"{contoured.fault} Nothing was written.")
     phase("store")
-    files = []
-    for one in contoured.objects:
-        path = output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}.dcm"
-        write_durably(path, one.written)
-        files.append(str(path))
+    files = {
+        output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}.dcm": one.written
+        for one in contoured.objects
+    }
+    _write_all_or_none(files)
     watch.phase("")
     if not files:
         raise InputError("No output was asked for.")
     return SeriesResult(
-        **known, contoured=True, files=tuple(files), report=dict(contoured.report), timings=watch.seconds
+        **known, contoured=True, files=tuple(map(str, files)), report=dict(contoured.report), timings=watch.seconds
     )
+
+
+def _write_all_or_none(files: Mapping[Path, bytes]) -> None:
+    """Leave no structure set behind that names a segmentation which the disk had no room for."""
+    done: list[Path] = []
+    try:
+        for path, written in files.items():
+            write_durably(path, written)
+            done.append(path)
+    except OSError:
+        for path in done:
+            path.unlink()
+        raise

@@ -31,11 +31,15 @@ def write_durably(target: Path, written: bytes) -> None:
     """Store bytes so that after a power cut the file is there whole, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.part")
-    with partial.open("wb") as file:
-        file.write(written)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(target)
+    try:
+        with partial.open("wb") as file:
+            file.write(written)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(target)
+    finally:
+        # Gone by then, unless the disk is full or a person stopped us.
+        partial.unlink(missing_ok=True)
     sync_folder(target.parent)
 
 
