@@ -75,6 +75,11 @@ def read_file(path: Path) -> ReceivedInstance:
             pixel_digest = _pixel_digest(file, dataset)
         except _UNREADABLE as error:
             raise InputError(f"not readable as DICOM: {type(error).__name__}") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # pydicom's own, where a sequence ends early; the system's have a number.
+            raise InputError("not readable as DICOM: it ends in the middle of a sequence") from error
     return received_instance(dataset, pixel_digest=pixel_digest, received_at=received_at, file_name=path.name)
 
 

@@ -102,6 +102,7 @@ _UNREADABLE = (
     NotImplementedError,
     AttributeError,
     BytesLengthException,
+    OSError,
     struct.error,
 )
 
@@ -125,6 +126,35 @@ def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float
         UID is no UID, or a value of the geometry is not readable. An instance that simply is no image plane is no
         error: `not_an_image` says why.
     """
+    try:
+        return _received_instance(dataset, pixel_digest, received_at, file_name)
+    except _UNREADABLE as error:
+        # A damaged header can make pydicom raise anywhere, and a sequence turn out to be a text. Without the error's
+        # own words, which may quote a value.
+        raise InputError(f"The header is damaged: {type(error).__name__}.") from error
+
+
+def functional_group(dataset: Dataset, frame_number: int, keyword: str) -> Dataset | None:
+    """Give the macro ``keyword`` of one frame, from the per-frame or else the shared groups; None where absent.
+
+    PS3.3 C.7.6.16.1: a macro is in one of the two, never in both.
+
+    Parameters
+    ----------
+    frame_number
+        From 1; without per-frame groups of its own it has the shared ones only.
+    """
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    own = per_frame[frame_number - 1 : frame_number]
+    for group in (*own, *(dataset.get("SharedFunctionalGroupsSequence") or ())):
+        macro = group.get(keyword)
+        if macro:
+            item = macro[0]
+            return item if isinstance(item, Dataset) else None
+    return None
+
+
+def _received_instance(dataset: Dataset, pixel_digest: str, received_at: float, file_name: str) -> ReceivedInstance:
     sop_instance_uid = _required_uid(dataset, "SOPInstanceUID")
     image_type = _strings(dataset, "ImageType")
     not_an_image = _why_no_image(dataset, image_type)
@@ -148,26 +178,6 @@ def received_instance(dataset: Dataset, *, pixel_digest: str, received_at: float
         received_at=received_at,
         file_name=file_name,
     )
-
-
-def functional_group(dataset: Dataset, frame_number: int, keyword: str) -> Dataset | None:
-    """Give the macro ``keyword`` of one frame, from the per-frame or else the shared groups; None where absent.
-
-    PS3.3 C.7.6.16.1: a macro is in one of the two, never in both.
-
-    Parameters
-    ----------
-    frame_number
-        From 1; without per-frame groups of its own it has the shared ones only.
-    """
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    own = per_frame[frame_number - 1 : frame_number]
-    for group in (*own, *(dataset.get("SharedFunctionalGroupsSequence") or ())):
-        macro = group.get(keyword)
-        if macro:
-            item = macro[0]
-            return item if isinstance(item, Dataset) else None
-    return None
 
 
 def _why_no_image(dataset: Dataset, image_type: Sequence[str]) -> str | None:

@@ -80,6 +80,9 @@ def read_volume(load: Load, manifest: SeriesManifest) -> Volume:
             _read_planes(dataset, manifest, slices, voxels)
         except InputError as error:
             raise InputError(f"Instance {sop_instance_uid}: {error.reason}") from error
+        except _UNDECODABLE as error:
+            # Without the error's own words, which may quote a value.
+            raise InputError(f"Instance {sop_instance_uid}: damaged header ({type(error).__name__}).") from error
     return Volume(voxels=voxels, grid=manifest.grid)
 
 

@@ -273,3 +273,25 @@ def test_a_number_cut_in_its_middle_is_an_unreadable_value() -> None:
 
     with pytest.raises(InputError):
         read(dcmread(io.BytesIO(damaged)))
+
+
+def damaged(whole: bytes, keyword_and_vr: bytes, put: bytes) -> Dataset:
+    assert whole.count(keyword_and_vr) >= 1
+    return dcmread(io.BytesIO(whole.replace(keyword_and_vr, put)))
+
+
+@pytest.mark.parametrize(
+    ("element", "put"),
+    [
+        (b"\x00\x52\x29\x92SQ", b"\x00\x52\x29\x92UT"),  # Shared Functional Groups Sequence as a text
+        (b"\x20\x00\x16\x91SQ", b"\x20\x00\x16\x91WQ"),  # Plane Orientation Sequence of no VR at all
+        (b"\x28\x00\x08\x00IS", b"\x28\x00\x08\x00Io"),  # Number of Frames likewise
+    ],
+)
+def test_a_damaged_sequence_is_the_senders_fault_and_not_ours(element: bytes, put: bytes) -> None:
+    dataset = damaged(written(enhanced_ct(grid(slices=3))), element, put)
+
+    with pytest.raises(InputError) as caught:
+        read(dataset)
+
+    assert "damaged" in caught.value.reason or "readable" in caught.value.reason

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import JPEGExtended12Bit, RLELossless
 
 from node.dicom.pixels import read_volume
@@ -182,6 +184,14 @@ def put(keyword: str, value: object) -> Callable[[Dataset], None]:
     return lambda dataset: setattr(dataset, keyword, value)
 
 
+def put_raw(keyword: str, vr: str, value: bytes) -> Callable[[Dataset], None]:
+    def change(dataset: Dataset) -> None:
+        tag = Tag(keyword)
+        dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+    return change
+
+
 def cut_off(dataset: Dataset) -> None:
     dataset.PixelData = dataset.PixelData[:100]
 
@@ -202,6 +212,9 @@ def cut_off(dataset: Dataset) -> None:
         (put("RescaleType", "MGML"), "Rescale Type is MGML, not Hounsfield units (HU)."),
         (put("RescaleSlope", "0"), "Rescale Slope 0 and Rescale Intercept -1024 are no transformation."),
         (delete("RescaleSlope"), "Rescale Slope or Rescale Intercept is missing."),
+        (put_raw("BitsAllocated", "PN", b"Doe^Jane"), "damaged header (TypeError)."),
+        (put_raw("RescaleSlope", "US", b"1.0"), "damaged header (BytesLengthException)."),
+        (put_raw("PhotometricInterpretation", "\x00\x01", b"MONOCHROME2 "), "damaged header (NotImplementedError)."),
         (put("ModalityLUTSequence", [Dataset()]), "a Modality LUT Sequence instead of Rescale Slope and Intercept."),
     ],
 )
