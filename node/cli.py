@@ -202,9 +202,10 @@ def serve(
     Example: delineate serve --config conf/node.toml
     """
     from node import service  # noqa: PLC0415 - see demo
+    from node.log import set_up_logging  # noqa: PLC0415 - see demo
 
     settings, path = _config(config)
-    service.set_up_logging(settings.node.log_format, role or "supervisor")
+    set_up_logging(settings.node.log_format, role or "supervisor")
     if role is not None:
         service.run_role(settings, role, supervised=supervised)
         return

@@ -1,6 +1,7 @@
 """What the commands print: the join between the command line and what it calls."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -12,18 +13,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from node import DISCLAIMER
-from node.adapters.dicom_files import Skipped, find_instances
+from node.adapters.dicom_files import Skipped
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.checkup import Finding, check
 from node.config import Config
 from node.domain.errors import SetupError
-from node.domain.routing import Accepted, OutputKind, RouteCheck, decide
-from node.domain.series import CompletionPolicy
+from node.domain.instance import ReceivedInstance
+from node.domain.routing import Accepted, OutputKind, Route, RouteCheck, decide
+from node.domain.series import Complete, CompletionPolicy, Stalled
 from node.inference.predictor import Progress as ProgressFunction
-from node.offline import OfflineResult, SeriesResult, contour_files
+from node.log import silence
+from node.offline import OfflineResult, SeriesResult, collect, contour_files, judge
 from node.resources import shipped
-from node.service import silence
 from node.stages.contour import OpenModel
 
 
@@ -55,8 +57,7 @@ def contour_command(
             output,
             models=opened,
             outputs=outputs,
-            # Files do not grow: judged at once.
-            policy=CompletionPolicy(quiet_period_s=0.0, settle_s=0.0),
+            policy=CompletionPolicy(),
             progress=lambda series_uid: _bar(bar, bar.add_task(f"series …{series_uid[-12:]}", total=1)),
         )
     if console is None:
@@ -76,6 +77,8 @@ def _check_inputs(inputs: Sequence[Path], output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"The output folder {output} cannot be made: {error.strerror}.", "Name another.") from error
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise SetupError(f"The output folder {output} cannot be written to.", "Name another, or mend its rights.")
 
 
 def _bar(bar: Progress, task: TaskID) -> ProgressFunction:
@@ -157,28 +160,31 @@ def route_command(inputs: Sequence[Path], config: Config, console: Console | Non
         if not path.exists():
             raise SetupError(f"{path} does not exist.", "Name DICOM files, folders or zips.")
     routes = [route.route() for route in config.routes]
-    attributes: dict[str, dict[str, str]] = {}
-    unusable: list[Skipped] = []
     with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
-        for found in find_instances(inputs, unpack_into=Path(unpacked)):
-            if isinstance(found, Skipped):
-                unusable.append(found)
-            else:
-                attributes.setdefault(found.series_instance_uid, dict(found.attributes))
-    decisions = [(series_uid, decide(routes, values)) for series_uid, values in attributes.items()]
-    told = [
-        {
-            "series_uid": series_uid,
-            "route": decision.route.name if isinstance(decision, Accepted) else None,
-            "checks": _checks(decision.checks),
-        }
-        for series_uid, decision in decisions
-    ]
+        found = collect(inputs, Path(unpacked))
+    told = [_routed(instances, routes, config.completion.policy()) for instances in found.series]
     if console is None:
-        _print_json({"series": told, "unusable": [{"path": str(one.path), "reason": one.reason} for one in unusable]})
+        unusable = [{"path": str(one.path), "reason": one.reason} for one in found.unusable]
+        _print_json({"series": told, "unusable": unusable})
     else:
-        _print_routes(told, unusable, console)
+        _print_routes(told, found.unusable, console)
     return 0 if told and all(one["route"] for one in told) else 1
+
+
+def _routed(
+    instances: tuple[ReceivedInstance, ...], routes: Sequence[Route], policy: CompletionPolicy
+) -> dict[str, Any]:
+    verdict = judge(instances, policy)
+    whole = isinstance(verdict, Complete)
+    # The node routes by the first plane of a volume; what is none is told by its first file.
+    attributes = verdict.manifest.attributes if isinstance(verdict, Complete) else instances[0].attributes
+    decision = decide(routes, attributes)
+    return {
+        "series_uid": instances[0].series_instance_uid,
+        "route": decision.route.name if isinstance(decision, Accepted) and whole else None,
+        "declined": verdict.reason if isinstance(verdict, Stalled) else "",
+        "checks": _checks(decision.checks),
+    }
 
 
 def _checks(checks: Iterable[RouteCheck]) -> list[dict[str, Any]]:
@@ -187,7 +193,12 @@ def _checks(checks: Iterable[RouteCheck]) -> list[dict[str, Any]]:
 
 def _print_routes(told: Sequence[dict[str, Any]], unusable: Sequence[Skipped], console: Console) -> None:
     for series in told:
-        taken = f"[green]taken by {escape(series['route'])}[/]" if series["route"] else "[yellow]no route takes it[/]"
+        if series["route"]:
+            taken = f"[green]taken by {escape(series['route'])}[/]"
+        elif series["declined"]:
+            taken = f"[yellow]declined before any route: {escape(series['declined'])}[/]"
+        else:
+            taken = "[yellow]no route takes it[/]"
         console.print(f"series {series['series_uid']}: {taken}", soft_wrap=True, highlight=False)
         for one in series["checks"]:
             said = "matches" if one["matches"] else "; ".join(one["reasons"])

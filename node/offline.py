@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -69,49 +69,81 @@ def contour_files(
         Gives a progress for one series.
     """
     with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
-        by_series: dict[str, list[ReceivedInstance]] = defaultdict(list)
-        unusable = []
-        for found in find_instances(inputs, unpack_into=Path(unpacked)):
-            if isinstance(found, Skipped):
-                unusable.append((str(found.path), found.reason))
-            else:
-                by_series[found.series_instance_uid].append(found)
+        found = collect(inputs, Path(unpacked))
         results = [
             one
-            for series_uid, instances in sorted(by_series.items())
-            for one in _series(series_uid, tuple(instances), output, models, outputs, policy, progress)
+            for instances in found.series
+            for one in _series(instances, found.damage_to(instances), output, models, outputs, policy, progress)
         ]
-    return OfflineResult(series=tuple(results), unusable=tuple(unusable))
+    unusable = tuple((str(one.path), one.reason) for one in found.unusable)
+    return OfflineResult(series=tuple(results), unusable=unusable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What lies in folders, files and zips: instances by series, and what is none."""
+
+    series: tuple[tuple[ReceivedInstance, ...], ...]
+    unusable: tuple[Skipped, ...]
+
+    def damage_to(self, instances: tuple[ReceivedInstance, ...]) -> str:
+        """Say what is damaged of a series: without it, it would be contoured in part; empty where nothing is."""
+        damaged = [one for one in self.unusable if one.series_instance_uid == instances[0].series_instance_uid]
+        return f"{len(damaged)} more of its files cannot be used, the first: {damaged[0].reason}" if damaged else ""
+
+
+def collect(inputs: Sequence[Path], unpack_into: Path) -> Collected:
+    """Read every DICOM file among folders, files and zips."""
+    by_series: dict[str, list[ReceivedInstance]] = defaultdict(list)
+    unusable = []
+    for found in find_instances(inputs, unpack_into=unpack_into):
+        if isinstance(found, Skipped):
+            unusable.append(found)
+        else:
+            by_series[found.series_instance_uid].append(found)
+    series = tuple(tuple(instances) for _, instances in sorted(by_series.items()))
+    return Collected(series=series, unusable=tuple(unusable))
+
+
+def judge(instances: tuple[ReceivedInstance, ...], policy: CompletionPolicy) -> Complete | Stalled:
+    """Judge the instances of one series, which do not grow."""
+    facts = SeriesFacts(series_instance_uid=instances[0].series_instance_uid, instances=instances, associations=())
+    verdict = assess(facts, time.time(), replace(policy, quiet_period_s=0.0, settle_s=0.0))
+    match verdict:
+        case Stalled():
+            return verdict
+        case Growing():
+            return Stalled(reason=verdict.waiting_for)
+        case Complete():
+            # How long ago files were written is no evidence.
+            evidence = tuple(one for one in verdict.evidence if not one.startswith("silence"))
+            return replace(verdict, evidence=evidence)
+        case _:
+            assert_never(verdict)
 
 
 def _series(
-    series_uid: str,
     instances: tuple[ReceivedInstance, ...],
+    damage: str,
     output: Path,
     models: Sequence[OpenModel],
     outputs: Sequence[OutputKind],
     policy: CompletionPolicy,
     progress: Callable[[str], Progress],
 ) -> list[SeriesResult]:
+    series_uid = instances[0].series_instance_uid
     known: dict[str, Any] = {
         "series_uid": series_uid,
         "modality": instances[0].modality,
         "instances": len(instances),
     }
-    facts = SeriesFacts(series_instance_uid=series_uid, instances=instances, associations=())
-    verdict = assess(facts, time.time(), policy)
-    match verdict:
-        case Stalled():
-            return [SeriesResult(**known, contoured=False, reason=verdict.reason)]
-        case Growing():
-            # Only with a quiet period; files do not grow.
-            return [SeriesResult(**known, contoured=False, reason=f"still growing: {verdict.waiting_for}")]
-        case Complete():
-            # Files do not grow: how long ago they were written is no evidence.
-            known["evidence"] = tuple(one for one in verdict.evidence if not one.startswith("silence"))
-            known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.manifest.left_out)
-        case _:
-            assert_never(verdict)
+    verdict = judge(instances, policy)
+    if isinstance(verdict, Stalled):
+        return [SeriesResult(**known, contoured=False, reason="; ".join(filter(None, [verdict.reason, damage])))]
+    if damage:
+        return [SeriesResult(**known, contoured=False, reason=damage)]
+    known["evidence"] = verdict.evidence
+    known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.manifest.left_out)
     fitting = [model for model in models if verdict.manifest.modality in model.package.modalities]
     if not fitting:
         wanted = ", ".join(sorted({modality for model in models for modality in model.package.modalities}))

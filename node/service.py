@@ -1,20 +1,14 @@
-"""Join everything: ports to adapters, stages to processes. The only module that owns the clock and the log."""
+"""Join everything: ports to adapters, stages to processes. The only module that owns the clock."""
 
-import logging
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from io import TextIOBase
 from pathlib import Path
-from typing import IO, Any, Literal, TextIO, get_args
-
-import structlog
+from typing import IO, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
@@ -33,6 +27,7 @@ from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredIn
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.log import log
 from node.resources import shipped
 from node.stages.assemble import Assembler
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
@@ -52,8 +47,6 @@ MAXIMUM_STARTS = 5
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
-
-_log = structlog.get_logger("delineate")
 
 
 @dataclass(kw_only=True)
@@ -409,68 +402,3 @@ def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
         _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
     )
     ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)
-
-
-# The log -------------------------------------------------------------------------------------------------------------
-
-
-def log(event: str, **fields: Any) -> None:
-    """Write one line: an event with its fields."""
-    _log.info(event, **fields)
-
-
-class LogStream(TextIOBase):
-    """Drops the lines that the stream does not take: a full disk, or a reader that left, must not stop the work."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write if it can be written."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush if it can be flushed."""
-        with suppress(OSError):
-            self._stream.flush()
-
-
-def silence() -> None:
-    """Log nothing: for commands that tell people what happens."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    _quieten_libraries()
-
-
-def set_up_logging(log_format: str, role: str) -> None:
-    """Send all log lines to standard error: readable text, or one JSON object per line."""
-    stream: Any = LogStream(sys.stderr)
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=False),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(role=role)
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(name)s %(message)s"
-    )
-    _quieten_libraries()
-
-
-def _quieten_libraries() -> None:
-    # What these libraries say quotes element values, the patient's name among them; we say what matters ourselves.
-    for name in ("pydicom", "pynetdicom", "highdicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore")

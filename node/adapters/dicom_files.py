@@ -52,6 +52,8 @@ class Skipped:
 
     path: Path
     reason: str
+    # The series that it says it belongs to; empty where that cannot be read.
+    series_instance_uid: str = ""
 
 
 def read_file(path: Path) -> ReceivedInstance:
@@ -161,9 +163,18 @@ def _found(path: Path, shown_as: Path) -> ReceivedInstance | Skipped:
     try:
         return replace(read_file(path), file_name=str(path.absolute()))
     except InputError as error:
-        return Skipped(path=shown_as, reason=error.reason)
+        return Skipped(path=shown_as, reason=error.reason, series_instance_uid=_series_of(path))
     except OSError as error:
         return Skipped(path=shown_as, reason=error.strerror or type(error).__name__)
+
+
+def _series_of(path: Path) -> str:
+    """Read to which series a damaged file belongs, as far as that can still be read."""
+    try:
+        header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+        return str(header.get("SeriesInstanceUID") or "")
+    except (*_UNREADABLE, OSError):
+        return ""
 
 
 def _is_archive(path: Path) -> bool:

@@ -32,7 +32,8 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.series import manifest_from_json
-from node.service import Node, silence
+from node.log import silence
+from node.service import Node
 from node.stages.contour import read_series
 from node.status import read_status
 

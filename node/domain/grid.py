@@ -19,6 +19,9 @@ Cosines = tuple[float, float, float, float, float, float]
 # Writers round direction cosines to as few as 4 decimals; a vector off by more than this is not a unit vector.
 COSINE_TOLERANCE = 2e-3
 
+# Twice the height of a tall patient: whole-body coronal MR is below, a spacing in wrong units is above.
+WIDEST_PLANE_MM = 4000.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
@@ -77,6 +80,10 @@ class Grid:
             raise InputError(f"Image Orientation (Patient) {first.orientation} is not two orthogonal unit vectors.")
         if min(first.pixel_spacing_mm) <= 0:
             raise InputError(f"Pixel Spacing {first.pixel_spacing_mm} is not positive.")
+        widest_mm = max(first.rows * first.pixel_spacing_mm[0], first.columns * first.pixel_spacing_mm[1])
+        if widest_mm > WIDEST_PLANE_MM:
+            width = f"{widest_mm / 1000:.1f} m"
+            raise InputError(f"A plane would be {width} wide: Pixel Spacing {first.pixel_spacing_mm} cannot be right.")
         for plane in self.planes[1:]:
             if (plane.rows, plane.columns) != (first.rows, first.columns):
                 raise InputError("The planes differ in Rows or Columns.")

@@ -52,6 +52,19 @@ def test_contour_takes_a_zip(tmp_path: Path) -> None:
     assert [path.name.split("-")[0] for path in (tmp_path / "out").iterdir()] == ["rtstruct"]
 
 
+def test_contour_declines_a_series_of_which_a_file_is_damaged(tmp_path: Path) -> None:
+    files = save_series(phantom("damaged-end", slices=12), tmp_path / "ct")
+    files[-1].write_bytes(files[-1].read_bytes()[:-2000])
+
+    done = run_delineate("contour", str(tmp_path / "ct"), str(tmp_path / "out"), "--json")
+
+    assert done.returncode == 1
+    (series,) = json.loads(done.stdout)["series"]
+    assert not series["contoured"]
+    assert "1 more of its files cannot be used" in series["reason"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_contour_says_what_is_wrong_with_its_arguments(tmp_path: Path) -> None:
     nowhere = run_delineate("contour", str(tmp_path / "none"), str(tmp_path / "out"))
     alone = run_delineate("contour", str(tmp_path))
@@ -106,6 +119,16 @@ def test_route_says_which_takes_a_series_and_why_others_do_not(tmp_path: Path) -
     (series,) = json.loads(declined.stdout)["series"]
     assert series["route"] is None
     assert [check["route"] for check in series["checks"]] == ["mr", "planning-ct"]
+
+
+def test_route_tells_what_is_no_volume_from_what_no_route_takes(tmp_path: Path) -> None:
+    save_series(phantom("no-volume", slices=2), tmp_path / "ct")
+    node = RunningNode(tmp_path, destination_port=free_port())
+
+    done = run_delineate("route", "--config", str(node.config_path), str(tmp_path / "ct"))
+
+    assert done.returncode == 1
+    assert "declined before any route: only 2 image planes" in done.stdout
 
 
 def test_status_explains_every_state_and_a_node_that_never_ran(tmp_path: Path) -> None:

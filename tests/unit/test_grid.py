@@ -175,3 +175,8 @@ def test_cosines_rounded_to_four_decimals_are_accepted() -> None:
     rounded = plane(orientation=(0.8660, 0.5, 0.0, -0.4698, 0.8138, 0.3420))
 
     assert Grid(planes=(rounded, replace(rounded, position_lps_mm=(0.0, 0.0, 0.0)))).shape == (2, 24, 40)
+
+
+def test_a_plane_wider_than_any_scanner_is_refused_with_its_width() -> None:
+    with pytest.raises(InputError, match=r"A plane would be 20\.5 m wide: Pixel Spacing \(40\.0, 40\.0\)"):
+        Grid(planes=(plane(rows=512, columns=512, pixel_spacing_mm=(40.0, 40.0)),))

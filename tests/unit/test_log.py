@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from node.service import LogStream
+from node.log import LogStream
 
 
 class FullDisk(StringIO):
