@@ -230,9 +230,12 @@ class LedgerObserver:
             series.add(stored.series_instance_uid)
 
     def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
-        """Keep the refusal for ``status``."""
+        """Keep the refusal for ``status``, and for the series that lacks the instance now."""
         said = f"0x{answer.status:04X}: {answer.error_comment}"
         self._ledger.note_event("instance refused", caller.calling_ae_title, said)
+        if answer.lacking is not None:
+            lacking = answer.lacking
+            self._ledger.instance_refused(lacking.series_instance_uid, lacking.sop_instance_uid, said)
 
     def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
         """Note how the association ended, if it sent anything."""

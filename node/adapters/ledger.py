@@ -30,6 +30,15 @@ _association = sa.Table(
     sa.Index("association_of_series", "series_uid"),
 )
 
+_refused = sa.Table(
+    "refused",
+    _tables,
+    sa.Column("series_uid", sa.Text, primary_key=True),
+    sa.Column("sop_instance_uid", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 _series = sa.Table(
     "series",
     _tables,
@@ -188,6 +197,21 @@ class Ledger:
         return tuple(
             AssociationFact(**{name: row[name] for name in AssociationFact.__slots__}) for row in self._rows(query)
         )
+
+    def instance_refused(self, series_uid: str, sop_instance_uid: str, reason: str) -> None:
+        """Note that a series lacks an instance, for it was refused."""
+        values = {"reason": reason, "at": self._now()}
+        with self._transaction() as connection:
+            connection.execute(
+                insert(_refused)
+                .values(series_uid=series_uid, sop_instance_uid=sop_instance_uid, **values)
+                .on_conflict_do_update(index_elements=["series_uid", "sop_instance_uid"], set_=values)
+            )
+
+    def refused_of(self, series_uid: str) -> dict[str, str]:
+        """Give the reason of every refusal of a series' instances, by SOP Instance UID."""
+        query = sa.select(_refused).where(_refused.c.series_uid == series_uid).order_by(_refused.c.sop_instance_uid)
+        return {row["sop_instance_uid"]: row["reason"] for row in self._rows(query)}
 
     def latest_association(self) -> int:
         """Give the number of the latest association with a series."""

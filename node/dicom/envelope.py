@@ -77,6 +77,21 @@ def read_envelope(data_set: bytes, transfer_syntax_uid: str) -> Envelope:
     )
 
 
+def series_of(data_set: bytes, transfer_syntax_uid: str) -> str:
+    """Read the Series Instance UID of a data set that may be damaged behind it; empty where it cannot be read."""
+    syntax = UID(transfer_syntax_uid)
+    try:
+        if syntax.is_deflated:
+            data_set = _inflated(data_set)
+        walk = _Walk(data_set, little_endian=syntax.is_little_endian)
+        for element in walk.elements(implicit_vr=syntax.is_implicit_VR):
+            if element.tag == SERIES_INSTANCE_UID:
+                return walk.text(element)
+    except (InputError, ValueError):
+        pass
+    return ""
+
+
 def name_of(tag: int) -> str:
     """Write a tag as the standard does: ``(7FE0,0010)``."""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"

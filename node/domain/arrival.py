@@ -58,6 +58,16 @@ class StoreAnswer:
     offending_elements: tuple[int, ...] = ()
     # Set where the status is success.
     stored: StoredInstance | None = None
+    # Of a refused instance, where both could be read: its series lacks it until it comes again.
+    lacking: "LackingInstance | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LackingInstance:
+    """An instance that was refused: its series is not whole without it."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

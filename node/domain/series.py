@@ -39,6 +39,8 @@ class SeriesFacts:
     series_instance_uid: str
     instances: tuple[ReceivedInstance, ...]
     associations: tuple[AssociationFact, ...]
+    # SOP Instance UID -> why it was refused; those that came again whole are among the instances too.
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,7 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     """
     if not facts.instances:
         return Stalled(reason="no instance was received")
-    stack = choose_stack(
+    stack = _lacks_refused(facts) or choose_stack(
         facts.instances, minimum_slices=policy.minimum_slices, spacing_tolerance=policy.spacing_tolerance
     )
     last = max(instance.received_at for instance in facts.instances)
@@ -163,6 +165,16 @@ def manifest_from_json(values: Mapping[str, Any]) -> SeriesManifest:
 def _plane_from_json(values: Mapping[str, Any]) -> Plane:
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list | tuple)}
     return Plane(**{**values, **lists})
+
+
+def _lacks_refused(facts: SeriesFacts) -> Obstacle | None:
+    """Say that an instance was refused and did not come again: without it the end of the stack may be missing."""
+    there = {instance.sop_instance_uid for instance in facts.instances}
+    lacking = [reason for uid, reason in facts.refused.items() if uid not in there]
+    if not lacking:
+        return None
+    were = "1 instance was" if len(lacking) == 1 else f"{len(lacking)} instances were"
+    return Obstacle(reason=f"{were} refused and did not come again: {lacking[0]}")
 
 
 def _wait_s(facts: SeriesFacts, policy: CompletionPolicy, *, regular: bool) -> float:

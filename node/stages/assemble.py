@@ -147,6 +147,7 @@ class Assembler:
                 series_instance_uid=series_uid,
                 instances=tuple(watched.instances.values()),
                 associations=watched.associations,
+                refused=self._ledger.refused_of(series_uid),
             )
             return assess(facts, now, self._policy)
         except Exception as error:  # the stage's loop: one series that cannot be judged must not hold up the others

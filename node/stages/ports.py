@@ -79,6 +79,10 @@ class SeriesLedger(Protocol):
         """Give every association that sent to a series."""
         ...
 
+    def refused_of(self, series_uid: str) -> Mapping[str, str]:
+        """Give the reason of every refusal of a series' instances, by SOP Instance UID."""
+        ...
+
     def latest_association(self) -> int:
         """Give the number of the latest association with a series."""
         ...

@@ -5,7 +5,7 @@ Success is said only for what survives a power cut. What is refused is kept besi
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from node.dicom.envelope import (
@@ -17,8 +17,9 @@ from node.dicom.envelope import (
     Envelope,
     name_of,
     read_envelope,
+    series_of,
 )
-from node.domain.arrival import Arrival, InstanceIdentity, StoreAnswer
+from node.domain.arrival import Arrival, InstanceIdentity, LackingInstance, StoreAnswer
 from node.domain.errors import InputError, ResourceError
 from node.stages.ports import Inbox
 
@@ -90,6 +91,11 @@ LONGEST_ERROR_COMMENT = 64
 
 def receive(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
     """Store an arrival durably, or say why not."""
+    answer = _stored_or_refused(arrival, inbox)
+    return answer if answer.stored is not None else replace(answer, lacking=_lacking(arrival))
+
+
+def _stored_or_refused(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
     if not inbox.has_room_for(len(arrival.data_set)):
         return _refusal(OUT_OF_RESOURCES, "Disk low, nothing was stored: send again later")
     verdict = examine(arrival)
@@ -100,6 +106,15 @@ def receive(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
         return StoreAnswer(status=SUCCESS, stored=inbox.store(arrival, verdict))
     except ResourceError:
         return _refusal(OUT_OF_RESOURCES, "The disk refused the file: send again later")
+
+
+def _lacking(arrival: Arrival) -> LackingInstance | None:
+    """Tell which series now lacks which instance, if the data set is whole enough to say."""
+    series_uid = series_of(arrival.data_set, arrival.transfer_syntax_uid)
+    sop_uid = arrival.affected_sop_instance_uid
+    if not (is_safe_uid(series_uid) and is_safe_uid(sop_uid)):
+        return None
+    return LackingInstance(series_instance_uid=series_uid, sop_instance_uid=sop_uid)
 
 
 def examine(arrival: Arrival) -> InstanceIdentity | StoreAnswer:

@@ -129,6 +129,17 @@ def test_a_truncated_file_is_refused_with_figures_and_kept(node: RunningNode, tm
     assert len(events) == 1
 
 
+def test_a_series_is_not_contoured_without_an_instance_that_was_refused(node: RunningNode, tmp_path: Path) -> None:
+    files = save_series(phantom("truncated-end", slices=8), tmp_path)
+    files[-1].write_bytes(files[-1].read_bytes()[:-1000])
+    series_uid = str(dcmread(files[0]).SeriesInstanceUID)
+
+    receipts = store(node.address, files, calling_ae_title="TRUNCATED_END")
+
+    assert [receipt.status for receipt in receipts] == [0x0000] * 7 + [0xC000]
+    assert "1 instance was refused" in declined_reason(node, series_uid, 7)
+
+
 def test_nothing_declined_was_turned_into_a_job(node: RunningNode) -> None:
     assert node.status()["jobs"] == []
 

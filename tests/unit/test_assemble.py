@@ -58,6 +58,7 @@ class World:
         self.enqueued: list[str] = []
         self.reads: list[str] = []
         self.endings = ["released"]
+        self.refused: dict[str, str] = {}
         for plane in grid(slices=count).planes:
             self.add(instance(plane, 100.0))
 
@@ -110,6 +111,9 @@ class World:
             )
             for number, ending in enumerate(self.endings)
         )
+
+    def refused_of(self, series_uid: str) -> dict[str, str]:
+        return self.refused
 
     def latest_association(self) -> int:
         return len(self.endings)
@@ -235,6 +239,24 @@ def test_a_declined_series_is_judged_anew_when_it_is_sent_again_after_a_route_wa
 
     assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
     assert len(world.jobs) == 2
+
+
+def test_a_series_of_which_an_instance_was_refused_is_not_contoured_in_part() -> None:
+    world = World(count=6)
+    name, late = world.files.popitem()
+    assert isinstance(late, ReceivedInstance)
+    world.refused = {late.sop_instance_uid: "0xC000: Pixel Data is too short"}
+    assembler = world.assembler()
+
+    assembler.tick(104.0)
+    assert world.rows[SERIES]["state"] == SeriesState.RECEIVING
+    assembler.tick(161.0)
+    assert world.rows[SERIES]["state"] == SeriesState.DECLINED
+    assert "1 instance was refused and did not come again: 0xC000" in world.rows[SERIES]["reason"]
+
+    world.files[name] = late
+    assembler.tick(200.0)
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
 
 
 def test_a_series_sent_again_whole_makes_no_second_job() -> None:

@@ -138,3 +138,11 @@ def test_a_database_that_is_locked_for_too_long_is_a_lack_that_passes(tmp_path: 
     assert row["reason"] == ""
     database.dispose()
     other.dispose()
+
+
+def test_the_latest_reason_of_a_refusal_is_kept_by_series(ledger: Ledger) -> None:
+    ledger.instance_refused(SERIES, "1.2.3.1", "0xA700: disk low")
+    ledger.instance_refused(SERIES, "1.2.3.1", "0xC000: cut off")
+    ledger.instance_refused("1.2.4", "1.2.4.1", "0xA700: disk low")
+
+    assert ledger.refused_of(SERIES) == {"1.2.3.1": "0xC000: cut off"}

@@ -13,7 +13,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 
 from node.dicom import envelope
-from node.domain.arrival import Arrival, InstanceIdentity, StoreAnswer, StoredInstance
+from node.domain.arrival import Arrival, InstanceIdentity, LackingInstance, StoreAnswer, StoredInstance
 from node.domain.errors import ResourceError
 from node.stages.receive import LONGEST_ERROR_COMMENT, STORE_STATUSES, examine, is_safe_uid, receive
 from tests.builders import ct_series, grid, uid
@@ -311,6 +311,22 @@ def test_what_is_refused_is_kept_with_its_reason() -> None:
     assert answer.stored is None
     assert inbox.rejected == [answer.error_comment]
     assert inbox.stored == []
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_a_refusal_names_the_series_that_lacks_the_instance(transfer_syntax_uid: str) -> None:
+    whole = arrival(transfer_syntax_uid=transfer_syntax_uid)
+    lacking = LackingInstance(
+        series_instance_uid=uid("series", "series"), sop_instance_uid=whole.affected_sop_instance_uid
+    )
+
+    cut_off = receive(replace(whole, data_set=whole.data_set[:-920]), FakeInbox())
+    disk_low = receive(whole, FakeInbox(room=False))
+    unreadable = receive(replace(whole, data_set=whole.data_set[:20]), FakeInbox())
+    stored = receive(whole, FakeInbox())
+
+    assert (cut_off.lacking, disk_low.lacking) == (lacking, lacking)
+    assert (unreadable.lacking, stored.lacking) == (None, None)
 
 
 @pytest.mark.parametrize("data_set", [b"", encoded(image())])
