@@ -1,8 +1,8 @@
 """``delineate check``: try everything a working node needs, and say what to do about each failure."""
 
-import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,19 @@ def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
         return Finding(subject=subject, holds=True, said=attempt())
     except NodeError as error:
         return Finding(subject=subject, holds=False, said=error.reason, what_to_do=error.remedy)
+    except OSError as error:
+        return Finding(subject=subject, holds=False, said=str(error), what_to_do="Mend what the system says.")
 
 
 def _data_folder(folder: Path, minimum_free_gb: float) -> str:
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise NodeError(f"{existing} cannot be written to.", "Give node.data_dir a folder that the node may write to.")
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        # Tried, not asked: rights alone do not tell of read-only and foreign file systems.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        remedy = "Give node.data_dir a folder that the node may write to."
+        raise NodeError(f"{existing} cannot be written to: {error.strerror}.", remedy) from error
     free_gb = shutil.disk_usage(existing).free / 1e9
     if free_gb < minimum_free_gb:
         raise NodeError(
@@ -84,8 +91,11 @@ def _port(config: Config) -> str:
 
 
 def _is_at_work(config: Config) -> bool:
+    lock = config.node.data_dir / "node.lock"
+    if not lock.is_file():
+        return False
     try:
-        hold_lock(config.node.data_dir / "node.lock", wait_s=0.0, holder="A node").close()
+        hold_lock(lock, wait_s=0.0, holder="A node").close()
     except SetupError:
         return True
     return False

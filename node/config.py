@@ -134,11 +134,20 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise SetupError(f"The configuration {path} is not UTF-8 text.", "Save it as UTF-8.") from error
     try:
-        return parse(tomllib.loads(text))
+        return _with_absolute_folders(parse(tomllib.loads(text)))
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"The configuration {path} is not valid TOML: {error}.", "Mend that line.") from error
     except SetupError as error:
         raise SetupError(f"The configuration {path} is wrong:\n{error.reason}", error.remedy) from error
+
+
+def _with_absolute_folders(config: Config) -> Config:
+    # What is printed and logged must not depend on where the reader stands.
+    folders = {
+        "data_dir": config.node.data_dir.absolute(),
+        "model_dirs": tuple(folder.absolute() for folder in config.node.model_dirs),
+    }
+    return config.model_copy(update={"node": config.node.model_copy(update=folders)})
 
 
 def parse(values: dict[str, Any]) -> Config:
@@ -206,5 +215,6 @@ def _dangling(config: Config) -> list[str]:
                 )
         for keyword in (*route.when, *route.unless):
             if keyword not in ROUTING_KEYWORDS:
-                faults.append(f"routes.{route.name}: unknown keyword{_nearest(keyword, list(ROUTING_KEYWORDS))}")
+                near = _nearest(keyword, list(ROUTING_KEYWORDS))
+                faults.append(f"routes.{route.name}: unknown keyword {keyword!r}{near}")
     return faults

@@ -1,10 +1,10 @@
 """What the node knows, for people and for scripts."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
 from node.config import Config
@@ -43,17 +43,18 @@ def _without(row: Row, *keys: str) -> dict[str, Any]:
 
 
 def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
-    """Print tables for people."""
+    """Print every series with its jobs and their deliveries, then the events; one fact per line, never folded."""
     if not status["series"] and not status["events"]:
         console.print("Nothing was received yet.")
-    if status["series"]:
-        console.print(_series_table(status["series"]))
-    if status["jobs"]:
-        console.print(_job_table(status["jobs"]))
-    if status["deliveries"]:
-        console.print(_delivery_table(status["deliveries"]))
-    if status["events"]:
-        console.print(_event_table(status["events"]))
+    jobs, deliveries = _by(status["jobs"], "series_uid"), _by(status["deliveries"], "job")
+    for series in status["series"]:
+        _print(console, *_series_lines(series))
+        for job in jobs.get(series["series_uid"], []):
+            _print(console, *_job_lines(job))
+            for delivery in deliveries.get(job["job"], []):
+                _print(console, _delivery_line(delivery, job["outputs"]))
+    for event in status["events"]:
+        _print(console, f"{_clock(event['at'])} {event['kind']}, {event['subject']}: {event['text']}")
 
 
 def print_states(console: Console) -> None:
@@ -65,64 +66,59 @@ def print_states(console: Console) -> None:
         console.print(table)
 
 
-def _series_table(rows: Iterable[Row]) -> RenderableType:
-    table = _table("Series", "series", "from", "instances", "last instance", "state", "why")
+def _by(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
     for row in rows:
-        why = [row["reason"] or "; ".join(row["evidence"])]
-        if row["left_out"]:
-            why.append(f"left out {len(row['left_out'])}: {row['left_out'][0]['reason']}")
-        table.add_row(
-            row["series_uid"],
-            ", ".join(row["calling_ae_titles"]),
-            f"{row['modality']} {row['instances']}",
-            _clock(row["last_instance_at"]),
-            str(row["state"]),
-            "; ".join(why),
-        )
-    return table
+        grouped.setdefault(row[key], []).append(row)
+    return grouped
 
 
-def _job_table(rows: Iterable[Row]) -> RenderableType:
-    table = _table("Jobs", "series", "model", "run", "state", "what")
-    for row in rows:
-        report = row["report"]
-        structures = [f"{one['name']} {one['volume_cm3']:.1f} cm³" for one in report.get("structures", [])]
-        omitted = [f"no {one['name']}: {one['reason']}" for one in report.get("omitted", [])]
+def _print(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _series_lines(row: Row) -> Iterator[str]:
+    yield f"series {row['series_uid']}"
+    sender = ", ".join(row["calling_ae_titles"]) or "unknown sender"
+    images = f"{row['modality']}, {row['instances']} instance{'s' * (row['instances'] != 1)}"
+    yield f"  {row['state']}: {images} from {sender}, the last at {_clock(row['last_instance_at'])}"
+    for reason in filter(None, [row["reason"], *row["evidence"]]):
+        yield f"    {reason}"
+    if row["look_again_at"] is not None:
+        yield f"    looked at again at {_clock(row['look_again_at'])} at the latest"
+    if row["left_out"]:
+        yield f"    left out: {len(row['left_out'])}, the first because {row['left_out'][0]['reason']}"
+
+
+def _job_lines(row: Row) -> Iterator[str]:
+    report = row["report"]
+    yield f"  {row['model']}, run {row['run_number']}: {row['state']}"
+    for said in filter(None, [row["reason"], row["progress"]]):
+        yield f"    {said}"
+    for one in report.get("structures", []):
+        yield f"    {one['name']:<16}{one['volume_cm3']:>10.1f} cm³"
+    for one in report.get("omitted", []):
+        yield f"    no {one['name']}: {one['reason']}"
+    for note in report.get("notes", []):
+        yield f"    note: {note}"
+    if report:
         seconds = sum(value for name, value in row["timings"].items() if name != "queued")
-        took = [f"{seconds:.1f} s, {report['computed_by']}"] if report else []
-        what = [row["reason"] or row["progress"], *structures, *omitted, *took]
-        table.add_row(
-            row["series_uid"], row["model"], str(row["run_number"]), str(row["state"]), "; ".join(filter(None, what))
-        )
-    return table
+        yield f"    {seconds:.1f} s, version {report['model_version']}, {report['computed_by']}"
 
 
-def _delivery_table(rows: Iterable[Row]) -> RenderableType:
-    table = _table("Deliveries", "series", "destination", "state", "tries", "next try", "why")
-    for row in rows:
-        series_uid = row["job"].split("/")[0]
-        table.add_row(
-            series_uid,
-            row["destination"],
-            str(row["state"]),
-            str(row["attempt"]),
-            _clock(row["next_attempt_at"]),
-            "; ".join(filter(None, [row["reason"], *_answers(row["receipts"])])),
-        )
-    return table
+def _delivery_line(row: Row, outputs: Iterable[Row]) -> str:
+    kinds = {output["sop_instance_uid"]: output["kind"].upper() for output in outputs}
+    tries = f" after {row['attempt']} tries" if row["attempt"] > 1 and row["next_attempt_at"] is None else ""
+    again = f", try {row['attempt']} at {_clock(row['next_attempt_at'])}" if row["next_attempt_at"] is not None else ""
+    said = [row["reason"], *(_answer(one, kinds) for one in row["receipts"])]
+    return f"    to {row['destination']}: {row['state']}{tries}{again}; {'; '.join(filter(None, said))}".rstrip("; ")
 
 
-def _answers(receipts: Iterable[Row]) -> list[str]:
-    return [
-        " ".join(filter(None, [one["outcome"], f"0x{one['status']:04X}", one.get("error_comment")])) for one in receipts
-    ]
-
-
-def _event_table(rows: Iterable[Row]) -> RenderableType:
-    table = _table("Events", "at", "what", "who", "why")
-    for row in rows:
-        table.add_row(_clock(row["at"]), row["kind"], row["subject"], row["text"])
-    return table
+def _answer(receipt: Row, kinds: Mapping[str, str]) -> str:
+    kind = kinds.get(receipt["sop_instance_uid"], receipt["sop_instance_uid"])
+    answer = f"{kind} {receipt['outcome']} (0x{receipt['status']:04X})"
+    return ", ".join(filter(None, [answer, receipt.get("error_comment")]))
 
 
 def _table(title: str, *columns: str) -> Table:

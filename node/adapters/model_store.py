@@ -39,7 +39,8 @@ class ModelStore:
         package = parse_manifest(_text(folder / MANIFEST), where=f"{name}/{MANIFEST}")
         if package.name != name:
             raise SetupError(
-                f"The model package in folder {name!r} calls itself {package.name!r}.", "Rename the folder."
+                f"The model package in folder {name!r} calls itself {package.name!r}.",
+                "Give the folder and `name` in model.toml the same name.",
             )
         graph_path = _confined(folder, package.graph.file)
         found = _sha256(graph_path)
@@ -56,10 +57,12 @@ class ModelStore:
             return found[0]
         if not found:
             there = ", ".join(self.names()) or "none"
-            searched = ", ".join(str(folder) for folder in self._folders)
+            searched = ", ".join(
+                f"{folder}{'' if folder.is_dir() else ' (no such folder)'}" for folder in self._folders
+            )
             raise SetupError(
                 f"There is no model package {name!r} in {searched}; there: {there}.",
-                "Correct the name in the route, or install the package.",
+                "Correct the name (in the route, or after --model), or put the package into one of node.model_dirs.",
             )
         raise SetupError(
             f"There are {len(found)} model packages {name!r}: {', '.join(str(each) for each in found)}.",

@@ -53,7 +53,8 @@ PROBE_GRAPH = bytes.fromhex(
 )
 
 _CUDA_REMEDY = (
-    "Install an NVIDIA driver for CUDA 13 and `pip install 'delineate[cuda]'`, or set the device to `auto` or `cpu`; "
+    "Install an NVIDIA driver for CUDA 13 and the extra `cuda` (in a checkout: `scripts/setup cuda`), "
+    "or set the device to `auto` or `cpu`; "
     "`delineate check` shows what is missing."
 )
 

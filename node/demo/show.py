@@ -282,6 +282,7 @@ def _tell(
             f"    {structure['name']:<16}{structure['volume_cm3']:>9.0f} cm³ "
             f"{structure['contours']:>5} contours{measure}"
         )
+    line("    Thresholds fatten thin bone and fill the spinal canal: see models/body-bones/MODEL_CARD.md.")
     for omitted in report["omitted"]:
         line(f"    no {escape(omitted['name'])}: {escape(omitted['reason'])}")
     kinds = " and ".join(output["kind"].upper() for output in job["outputs"])

@@ -70,8 +70,12 @@ DELIVERY_STATES: dict[DeliveryState, StateMeaning] = {
     DeliveryState.QUEUED: StateMeaning("will be sent at once", "nothing"),
     DeliveryState.WAITING: StateMeaning("the destination did not take it; it is tried again", "check the destination"),
     DeliveryState.DELIVERED: StateMeaning("the destination answered success for every object", "nothing"),
-    DeliveryState.REFUSED: StateMeaning("the destination refused an object for good", "mend the destination"),
-    DeliveryState.GIVEN_UP: StateMeaning("not taken for longer than give_up_after_days", "mend the destination"),
+    DeliveryState.REFUSED: StateMeaning(
+        "the destination refused an object for good", "mend it, send the results by hand"
+    ),
+    DeliveryState.GIVEN_UP: StateMeaning(
+        "not taken for longer than give_up_after_days", "mend it, send the results by hand"
+    ),
 }
 
 # From -> to. A series begins RECEIVING; jobs and deliveries begin QUEUED.

@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -122,6 +122,7 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     stack = _lacks_refused(facts) or choose_stack(
         facts.instances, minimum_slices=policy.minimum_slices, spacing_tolerance=policy.spacing_tolerance
     )
+    facts = _since_last_verdict(facts, policy)
     last = max(instance.received_at for instance in facts.instances)
     wait_s = _wait_s(facts, policy, regular=isinstance(stack, Stack))
     # A clock that was set back makes no silence negative, or a quiet period of 0 would not be immediate.
@@ -129,7 +130,7 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     if max(now, last) < last + wait_s:
         return Growing(look_again_at=last + wait_s, waiting_for=_waiting_for(facts, stack, wait_s))
     if isinstance(stack, Obstacle):
-        return Stalled(reason=stack.reason)
+        return Stalled(reason="; ".join([stack.reason, *_broken(facts)]))
     try:
         manifest = _manifest(facts, stack)
     except InputError as error:  # the grid refuses, for instance, cosines that are no unit vectors
@@ -181,17 +182,28 @@ def _wait_s(facts: SeriesFacts, policy: CompletionPolicy, *, regular: bool) -> f
     """Give the silence after the last instance that decides."""
     if not regular or not _all_released(facts):
         return policy.quiet_period_s
-    pause_s = _longest_pause_s(facts.instances) if len(facts.associations) > 1 else 0.0
+    pause_s = _longest_pause_s(facts.instances, policy.quiet_period_s) if len(facts.associations) > 1 else 0.0
     return min(policy.quiet_period_s, max(policy.settle_s, _PAUSES * pause_s))
+
+
+def _since_last_verdict(facts: SeriesFacts, policy: CompletionPolicy) -> SeriesFacts:
+    """Leave out associations that ended before a quiet period: what they sent was judged, and comes again by others."""
+    last = max(instance.received_at for instance in facts.instances)
+    recent = tuple(
+        one for one in facts.associations if one.ended_at is None or one.ended_at >= last - policy.quiet_period_s
+    )
+    return replace(facts, associations=recent or facts.associations)
 
 
 def _all_released(facts: SeriesFacts) -> bool:
     return bool(facts.associations) and all(one.ending == "released" for one in facts.associations)
 
 
-def _longest_pause_s(instances: Iterable[ReceivedInstance]) -> float:
+def _longest_pause_s(instances: Iterable[ReceivedInstance], quiet_period_s: float) -> float:
+    """Give the longest pause between two arrivals that was no end: after a quiet period the series was judged."""
     times = sorted(instance.received_at for instance in instances)
-    return max((after - before for before, after in pairwise(times)), default=0.0)
+    pauses = (after - before for before, after in pairwise(times))
+    return max((pause for pause in pauses if pause < quiet_period_s), default=0.0)
 
 
 def _waiting_for(facts: SeriesFacts, stack: Stack | Obstacle, wait_s: float) -> str:
@@ -201,7 +213,7 @@ def _waiting_for(facts: SeriesFacts, stack: Stack | Obstacle, wait_s: float) -> 
     still_open = sum(one.ending == "open" for one in facts.associations)
     if still_open:
         return f"{still_open} open association{'s' * (still_open != 1)} to end, or {silence}"
-    return silence
+    return ", for ".join([silence, *_broken(facts)])
 
 
 def _regularity(grid: Grid) -> str:
@@ -213,10 +225,16 @@ def _regularity(grid: Grid) -> str:
 def _silence(facts: SeriesFacts, silence_s: float) -> tuple[str, ...]:
     if _all_released(facts):
         return "every association that sent to it was released", f"no instance for {silence_s:.1f} s"
-    broken = sorted({one.ending for one in facts.associations} & {"aborted", "lost"})
+    broken = _broken(facts)
     if broken:
-        return (f"silence of {silence_s:.0f} s after an association was {' or '.join(broken)}",)
+        return (f"silence of {silence_s:.0f} s after {broken[0]}",)
     return (f"silence of {silence_s:.0f} s, no release" if facts.associations else f"silence of {silence_s:.0f} s",)
+
+
+def _broken(facts: SeriesFacts) -> list[str]:
+    """Say that an association did not end in order; empty where all did."""
+    endings = sorted({one.ending for one in facts.associations} & {"aborted", "lost"})
+    return [f"an association was {' or '.join(endings)}"] if endings else []
 
 
 def _manifest(facts: SeriesFacts, stack: Stack) -> SeriesManifest:

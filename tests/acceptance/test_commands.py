@@ -161,4 +161,24 @@ def test_status_shows_a_running_node_and_one_that_was_stopped(tmp_path: Path) ->
     assert known["series"][0]["state"] == "complete"
     assert set(known["jobs"][0]["timings"]) >= {"queued", "read", "inference", "contours", "rtstruct", "seg", "store"}
     assert "Body" in people.stdout
-    assert "delivered" in people.stdout
+    assert f"series {known['series'][0]['series_uid']}\n" in people.stdout
+    assert "to tps: delivered; RTSTRUCT stored (0x0000); SEG stored (0x0000)" in people.stdout
+
+
+def test_check_tries_everything_also_where_the_data_folder_is_impossible_and_leaves_no_trace(tmp_path: Path) -> None:
+    node = RunningNode(tmp_path, destination_port=free_port())
+    (tmp_path / "var").write_text("a file where the folder should be")
+
+    impossible = run_delineate("check", "--config", str(node.config_path), "--json")
+    (tmp_path / "var").unlink()
+    before = sorted(tmp_path.iterdir())
+    with FakeDestination(port=node.port):
+        taken = run_delineate("check", "--config", str(node.config_path), "--json")
+
+    failed = {finding["subject"] for finding in json.loads(impossible.stdout) if not finding["holds"]}
+    assert failed == {"data folder", "destination tps"}
+    assert {finding["subject"] for finding in json.loads(taken.stdout) if not finding["holds"]} == {
+        "port",
+        "destination tps",
+    }
+    assert sorted(tmp_path.iterdir()) == before

@@ -65,7 +65,13 @@ def test_commented_keys_show_the_defaults() -> None:
     # The examples that no default could be.
     uncommented = re.sub(r"^# (?!calling_ae_title|unless)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
-    assert parse(tomllib.loads(uncommented)) == load(SHIPPED)
+    assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
+
+
+def test_folders_are_absolute_wherever_they_are_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load(SHIPPED).node.data_dir == tmp_path / "var"
 
 
 def test_an_unknown_key_is_named_with_the_nearest() -> None:
@@ -97,7 +103,7 @@ def test_a_route_to_nowhere_is_named() -> None:
 def test_an_unknown_keyword_in_a_condition_is_named() -> None:
     routes = [{"name": "a", "when": {"Modalty": "CT"}, "models": ["m"], "destinations": ["tps"]}]
 
-    with pytest.raises(SetupError, match="did you mean 'Modality'"):
+    with pytest.raises(SetupError, match="unknown keyword 'Modalty' — did you mean 'Modality'"):
         parse(minimal(routes=routes))
 
 

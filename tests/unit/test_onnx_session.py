@@ -56,7 +56,7 @@ def test_cuda_is_refused_where_it_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="CUDA cannot be used: ") as refused:
         open_predictor(saved(tmp_path, doubling()), "cuda")
 
-    assert "delineate[cuda]" in refused.value.remedy
+    assert "scripts/setup cuda" in refused.value.remedy
 
 
 @needs_no_cuda

@@ -108,6 +108,10 @@ def associations(*endings: Ending) -> tuple[AssociationFact, ...]:
     )
 
 
+def ended(ending: Ending, ended_at: float) -> AssociationFact:
+    return replace(associations(ending)[0], association_id=f"{ending} {ended_at}", ended_at=ended_at)
+
+
 def facts(instances: Sequence[ReceivedInstance], *endings: Ending) -> SeriesFacts:
     return SeriesFacts(series_instance_uid="1.2.3", instances=tuple(instances), associations=associations(*endings))
 
@@ -194,7 +198,7 @@ def test_a_quiet_period_of_zero_is_immediate_even_if_the_clock_was_set_back() ->
     [
         (stack(), ["open"], "1 open association to end, or 60 s of silence"),
         (stack(), ["open", "open", "released"], "2 open associations to end, or 60 s of silence"),
-        (stack(), ["aborted"], "60 s of silence"),
+        (stack(), ["aborted"], "60 s of silence, for an association was aborted"),
         (stack(), ["released"], "3 s of silence"),
         (stack(2), ["released"], "more instances, or 60 s of silence: only 2 image planes; a volume needs 3"),
     ],
@@ -525,3 +529,31 @@ def test_every_instance_is_in_the_volume_or_left_out(given_facts: SeriesFacts) -
     if isinstance(verdict, Complete):
         taken = set(verdict.manifest.files) | {one.sop_instance_uid for one in verdict.manifest.left_out}
         assert taken == {one.sop_instance_uid for one in given_facts.instances}
+
+
+def test_what_is_sent_again_after_it_was_judged_waits_no_longer_than_the_first_time() -> None:
+    early, late = stack()[:2], stack()[2:]
+    again = tuple(replace(one, received_at=LAST - 75.0) for one in early) + late
+    old, new = ended("released", LAST - 74.0), ended("released", LAST + 0.5)
+
+    verdict = assess(
+        SeriesFacts(series_instance_uid="1.2.3", instances=again, associations=(old, new)), LAST + 3, POLICY
+    )
+
+    assert isinstance(verdict, Complete)
+
+
+def test_an_association_aborted_before_the_last_verdict_no_longer_counts() -> None:
+    old, new = ended("aborted", LAST - 105.0), ended("released", LAST + 0.5)
+    told = SeriesFacts(series_instance_uid="1.2.3", instances=stack(), associations=(old, new))
+    just_now = replace(told, associations=(ended("aborted", LAST - 5.0), new))
+
+    assert isinstance(assess(told, LAST + 3, POLICY), Complete)
+    assert isinstance(assess(just_now, LAST + 3, POLICY), Growing)
+
+
+def test_a_stalled_series_says_that_an_association_was_aborted() -> None:
+    verdict = assess(facts(stack(2), "aborted"), LAST + 61, POLICY)
+
+    assert isinstance(verdict, Stalled)
+    assert verdict.reason == "only 2 image planes; a volume needs 3; an association was aborted"
