@@ -2,9 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
 
 @pytest.fixture
@@ -20,3 +21,10 @@ def needs_program() -> Callable[..., None]:
             pytest.skip(message)
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _log_as_at_start() -> Iterator[None]:
+    """Undo what a command that ran in this process did to the log."""
+    yield
+    structlog.reset_defaults()
