@@ -112,7 +112,7 @@ def _device(config: Config) -> Finding:
 
 
 def _model(config: Config, name: str) -> str:
-    loaded = model_store(config).load(name)
+    loaded = model_store(config.node.model_dirs).load(name)
     section = config.node
     predictor = open_predictor(
         loaded, device=section.device, device_id=section.device_id, threads=section.threads or None

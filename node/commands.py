@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from node import DISCLAIMER
 from node.adapters.dicom_files import Skipped
-from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.checkup import Finding, check
 from node.config import Config
@@ -25,7 +24,7 @@ from node.domain.series import Complete, CompletionPolicy, Stalled
 from node.inference.predictor import Progress as ProgressFunction
 from node.log import silence
 from node.offline import OfflineResult, SeriesResult, collect, contour_files, judge
-from node.resources import shipped
+from node.service import model_store
 from node.stages.contour import OpenModel
 
 
@@ -43,8 +42,8 @@ def contour_command(
     """Contour files and tell what became of them; JSON where there is no console. Gives the exit status."""
     silence()
     _check_inputs(inputs, output)
-    model_store = ModelStore([*{folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}.values()])
-    loaded = [model_store.load(name) for name in models]
+    store = model_store(model_dirs)
+    loaded = [store.load(name) for name in models]
     opened = [
         OpenModel(package=one.package, predictor=open_predictor(one, device=device, threads=threads or None))
         for one in loaded

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from node import __version__
 from node.adapters.dicom_files import Skipped, dataset_loader, find_instances
-from node.adapters.result_store import write_durably
+from node.adapters.durable import write_durably
 from node.domain.errors import InputError, NodeError, VerificationError
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import OutputKind

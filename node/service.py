@@ -83,12 +83,12 @@ class Node:
     @cached_property
     def models(self) -> ModelStore:
         """Give the model packages: those configured, and those that come with Delineate."""
-        return model_store(self.config)
+        return model_store(self.config.node.model_dirs)
 
 
-def model_store(config: Config) -> ModelStore:
-    """Open the folders of model packages, each once."""
-    folders = {folder.resolve(): folder for folder in (*config.node.model_dirs, shipped("models"))}
+def model_store(model_dirs: Sequence[Path]) -> ModelStore:
+    """Open folders of model packages, and that of the packages that come with Delineate, each once."""
+    folders = {folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}
     return ModelStore(list(folders.values()))
 
 
@@ -147,7 +147,7 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         raise _unwritable(node.data_dir, error) from error
     with lock:
         prepare(node.database, QUEUES)
-        node.ledger.events(1)
+        Ledger(node.database)  # makes its tables
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
         supervisor = Supervisor({role: [*command, role] for role in ROLES}, log=log)

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from node.adapters.ledger import Ledger
 from node.config import Config
 from node.domain.errors import SetupError
 from node.domain.jobs import DELIVERY_STATES, JOB_STATES, SERIES_STATES
@@ -29,7 +30,11 @@ def read_status(config: Config) -> dict[str, Any]:
             f"There is no node's database in {node.data_dir}.",
             "Start the node (delineate serve), or name its configuration with --config.",
         )
-    ledger = node.ledger
+    return status_of(node.ledger)
+
+
+def status_of(ledger: Ledger) -> dict[str, Any]:
+    """Give what an open ledger knows, as JSON values; the latest first."""
     return {
         "series": [_without(row, "stamp") for row in ledger.all_series()],
         "jobs": [{**row, "outputs": ledger.outputs(row["job"])} for row in ledger.all_jobs()],

@@ -16,6 +16,7 @@ import time
 import uuid
 from pathlib import Path
 
+from node.adapters.durable import make_durable_folder, sync_folder
 from node.domain.arrival import Arrival, InstanceIdentity, StoredInstance
 from node.domain.errors import ResourceError, SetupError
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -54,7 +55,7 @@ class Inbox:
         self._counted: dict[str, tuple[int, int]] = {}
         try:
             for wanted in (folder / INCOMING, folder / REJECTED):
-                _make_durable_folder(wanted)
+                make_durable_folder(wanted)
         except OSError as error:
             raise SetupError(
                 f"The inbox {folder} cannot be made: {error.strerror}.", "Give another node.data_dir, or its rights."
@@ -94,7 +95,7 @@ class Inbox:
             if not was_there:
                 self._write(final, part10(arrival, identity.sop_class_uid, identity.sop_instance_uid))
             # Also where the file was there: the thread that renamed it may not have come to this line yet.
-            _fsync_folder(final.parent)
+            sync_folder(final.parent)
         except OSError as error:
             raise ResourceError(f"The inbox did not take an instance: {error.strerror}.") from error
         return StoredInstance(
@@ -120,7 +121,7 @@ class Inbox:
                 self._write(file, part10(arrival, arrival.affected_sop_class_uid, arrival.affected_sop_instance_uid))
             if not note.exists():
                 self._write(note, f"{reason}\nSent by {arrival.calling_ae_title}\n".encode())
-            _fsync_folder(folder)
+            sync_folder(folder)
         except OSError as error:
             raise ResourceError(f"The inbox did not take a refused instance: {error.strerror}.") from error
 
@@ -180,7 +181,7 @@ class Inbox:
         if folder.name in self._durable_series and folder.is_dir():
             return
         folder.mkdir(exist_ok=True)
-        _fsync_folder(self._folder)
+        sync_folder(self._folder)
         if len(self._durable_series) >= MOST_SERIES_REMEMBERED:
             self._durable_series.clear()
         self._durable_series.add(folder.name)
@@ -240,19 +241,3 @@ def _ae_title(title: str) -> bytes:
 
 def _digest(data_set: bytes) -> str:
     return hashlib.sha256(data_set).hexdigest()[:DIGEST_DIGITS]
-
-
-def _make_durable_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are absent; every one made survives a power cut."""
-    absent = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in absent:
-        _fsync_folder(made.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,9 @@
 """Finished objects as files in the data folder, durable before anybody hears of them."""
 
 import hashlib
-import os
 from pathlib import Path
+
+from node.adapters.durable import sync_folder, write_durably
 
 
 class ResultStore:
@@ -22,31 +23,7 @@ class ResultStore:
         folder = self._data_dir / "results" / series_uid / rest.replace("/", "-")
         target = folder / name
         write_durably(target, written)
+        # Also where an earlier process made the folders and ended before it could sync them.
         for parent in (folder.parent, folder.parent.parent, self._data_dir):
             sync_folder(parent)
         return {"path": str(target.relative_to(self._data_dir)), "sha256": hashlib.sha256(written).hexdigest()}
-
-
-def write_durably(target: Path, written: bytes) -> None:
-    """Store bytes so that after a power cut the file is there whole, or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(written)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(target)
-    finally:
-        # Gone by then, unless the disk is full or a person stopped us.
-        partial.unlink(missing_ok=True)
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,7 +35,7 @@ from node.domain.series import manifest_from_json
 from node.log import silence
 from node.service import Node
 from node.stages.contour import read_series
-from node.status import read_status
+from node.status import status_of
 
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -231,8 +231,9 @@ def _see_log(stage: _Stage) -> str:
 
 def _wait_until_delivered(stage: _Stage, written: WrittenCT, say: Callable[[str], None]) -> dict[str, Any]:
     deadline = time.monotonic() + _DELIVER_WITHIN_S
+    ledger = Node(config=stage.config).ledger
     while time.monotonic() < deadline:
-        status = read_status(stage.config)
+        status = status_of(ledger)
         series = [row for row in status["series"] if row["series_uid"] == written.series_instance_uid]
         jobs = [row for row in status["jobs"] if row["series_uid"] == written.series_instance_uid]
         deliveries = [row for row in status["deliveries"] if row["job"].startswith(written.series_instance_uid)]

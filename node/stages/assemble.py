@@ -24,7 +24,7 @@ from node.domain.series import (
     assess,
     manifest_to_json,
 )
-from node.stages.ports import Enqueue, Log, Queue, Row, SeriesFolder, SeriesLedger
+from node.stages.ports import Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
 
 # A disk that fails may come back; nobody else says when.
 _AFTER_A_FAULT_S = 30.0
@@ -192,7 +192,7 @@ class Assembler:
         jobs = [job_of(manifest, route, model) for model in route.models]
         enqueues = [self._queue.contour(job["job"]) for job in jobs]
         accepted = {**judged, "state": SeriesState.COMPLETE, "route": route.name}
-        self._ledger.accept_series(series_uid, accepted, manifest_to_json(manifest), jobs, _all(enqueues))
+        self._ledger.accept_series(series_uid, accepted, manifest_to_json(manifest), jobs, all_of(enqueues))
         self._log("series complete", series=series_uid, instances=judged["instances"], route=route.name, jobs=len(jobs))
 
 
@@ -215,11 +215,3 @@ def _with_unreadable(reason: str, unreadable: dict[str, str]) -> str:
         return reason
     first = next(iter(unreadable.values()))
     return f"{reason} {len(unreadable)} stored file(s) cannot be read, the first: {first}".strip()
-
-
-def _all(enqueues: Sequence[Enqueue]) -> Enqueue:
-    def enqueue(transaction: object) -> None:
-        for one in enqueues:
-            one(transaction)
-
-    return enqueue

@@ -14,7 +14,7 @@ from node.domain.volume import Volume
 from node.inference.package import ModelPackage
 from node.inference.predictor import Predictor, Progress
 from node.pipeline import Contoured, contour_series
-from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row
+from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, all_of
 
 # A lack of memory or disk is tried again so often before a person must look.
 RESOURCE_ATTEMPTS = 6
@@ -138,13 +138,8 @@ class Contourer:
     def _finish(self, row: Row, contoured: Contoured, outputs: Sequence[Row], timings: Mapping[str, float]) -> None:
         job = row["job"]
         enqueues = [self._queue.deliver(job, destination) for destination in row["destinations"]]
-
-        def enqueue(transaction: object) -> None:
-            for one in enqueues:
-                one(transaction)
-
         facts = {"report": dict(contoured.report), "timings": dict(timings), "reason": ""}
-        self._ledger.finish_job(job, facts, outputs, row["destinations"], enqueue)
+        self._ledger.finish_job(job, facts, outputs, row["destinations"], all_of(enqueues))
         self._log("contoured", job=job, structures=len(contoured.structure_set.structures), **dict(timings))
 
     def _progress_of(self, job: str) -> Progress:

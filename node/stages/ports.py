@@ -48,6 +48,16 @@ Enqueue = Callable[[Any], None]
 Log = Callable[..., None]
 
 
+def all_of(enqueues: Sequence[Enqueue]) -> Enqueue:
+    """Add several pieces of work to one transaction."""
+
+    def enqueue(transaction: Any) -> None:
+        for one in enqueues:
+            one(transaction)
+
+    return enqueue
+
+
 class SeriesFolder(Protocol):
     """The inbox as the assembler sees it."""
 
