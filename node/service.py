@@ -20,20 +20,23 @@ from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.adapters.spooling import TransportLimits
+from node.adapters.storage_scp import Receiver, ReceiverSettings, TlsDoor
 from node.adapters.storage_scu import store
+from node.adapters.tls import ServerIdentity, server_context
 from node.config import Config
 from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.domain.peers import AssociationPolicy
 from node.log import log
 from node.resources import shipped
 from node.stages.assemble import Assembler
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
-from node.stages.receive import receive
+from node.stages.receive import ReceiveLimits, begin
 
 Role = Literal["receiver", "contourer", "dispatcher"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -192,21 +195,57 @@ def run_role(config: Config, role: Role, *, supervised: bool) -> None:
 
 
 def _receiver(node: Node) -> Callable[[], None]:
-    section = node.config.node
     unfinished = node.inbox.remove_unfinished()
     lost = node.ledger.associations_lost()
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
-    settings = ReceiverSettings(
-        ae_title=section.ae_title,
-        host=section.host,
-        port=section.port,
-        require_called_ae_title=section.require_called_ae_title,
-        maximum_associations=section.maximum_associations,
+    limits = ReceiveLimits(
+        maximum_object_bytes=node.config.receiver.maximum_object_mb * 2**20,
+        maximum_series_instances=node.config.receiver.maximum_series_instances,
     )
-    receiver = Receiver(settings, handle=partial(receive, inbox=node.inbox), observer=LedgerObserver(node.ledger))
+    receiver = Receiver(
+        receiver_settings(node.config),
+        begin=partial(begin, inbox=node.inbox, limits=limits),
+        observer=LedgerObserver(node.ledger),
+    )
     receiver.start()
     return receiver.stop
+
+
+def receiver_settings(config: Config) -> ReceiverSettings:
+    """Give the receiver's settings.
+
+    Raises
+    ------
+    SetupError
+        A file for TLS is missing or is not what it should be.
+    """
+    section, tls = config.receiver, config.receiver.tls
+    tls_door = None
+    if tls is not None:
+        identity = ServerIdentity(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
+        tls_door = TlsDoor(port=tls.port, context=server_context(identity))
+    return ReceiverSettings(
+        host=config.node.host,
+        port=None if tls is not None and tls.only else config.node.port,
+        association=AssociationPolicy(
+            ae_title=config.node.ae_title,
+            require_called_ae_title=section.require_called_ae_title,
+            maximum_associations=section.maximum_associations,
+            maximum_associations_per_address=section.maximum_associations_per_address,
+            peers=tuple(peer.peer() for peer in config.peers),
+        ),
+        tls=tls_door,
+        transport=section.transport,
+        association_timeout_s=section.association_timeout_s,
+        maximum_waiting=section.maximum_waiting,
+        limits=TransportLimits(
+            idle_timeout_s=section.idle_timeout_s,
+            message_timeout_s=section.message_timeout_s,
+            # What is too large is counted to its end, so that it gets an answer; up to twice as much.
+            largest_message_bytes=2 * section.maximum_object_mb * 2**20 + 2**26,
+        ),
+    )
 
 
 class LedgerObserver:

@@ -1,14 +1,57 @@
 """What the stages need of the world, as small protocols. Adapters satisfy them without importing them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from node.domain.arrival import Arrival, InstanceIdentity, StoredInstance
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, StoredInstance
 from node.domain.jobs import DeliveryState, JobState
 from node.domain.series import AssociationFact
 
 # --- receive ---
+
+
+class Part(Protocol):
+    """An instance that is being written; gone after ``store``, ``reject`` or ``discard``."""
+
+    def write(self, fragment: Fragment) -> None:
+        """Append to the encoded data set.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def data_set(self) -> AbstractContextManager[Fragment]:
+        """Give the encoded data set as written so far, readable within the context only."""
+        ...
+
+    def store(self, identity: InstanceIdentity) -> StoredInstance:
+        """Make the instance durable: on return it survives a power cut.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def reject(self, reason: str) -> None:
+        """Keep a refused data set beside the reason, for a person to look at.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Keep nothing; does nothing where it is gone already."""
+        ...
 
 
 class Inbox(Protocol):
@@ -18,18 +61,12 @@ class Inbox(Protocol):
         """Tell whether that many bytes can be stored and the free disk stays above the minimum."""
         ...
 
-    def store(self, arrival: Arrival, identity: InstanceIdentity) -> StoredInstance:
-        """Make an instance durable: on return it survives a power cut.
-
-        Raises
-        ------
-        ResourceError
-            The disk did not take it.
-        """
+    def takes_more_of(self, series_uid: str, most: int) -> bool:
+        """Tell whether a series has fewer instances than that."""
         ...
 
-    def keep_rejected(self, arrival: Arrival, reason: str) -> None:
-        """Keep a refused data set beside the reason, for a person to look at.
+    def open(self, arrival: Arrival) -> Part:
+        """Begin to write an instance.
 
         Raises
         ------
