@@ -94,12 +94,16 @@ class RunningNode:
         """Give how often a receiver of it began to listen."""
         return self.log.count("] listening") if self.log_path.exists() else 0
 
+    def command(self) -> list[str]:
+        """Give the command line that starts it."""
+        return [sys.executable, "-m", "node", "serve", "--config", str(self.config_path)]
+
     def start(self) -> None:
         """Start it and wait until it listens."""
         heard = self.times_it_listened
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node", "serve", "--config", str(self.config_path)],
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
