@@ -94,6 +94,8 @@ class RawAssociation:
     ) -> None:
         # SOP class and transfer syntax of each accepted context -> its number.
         self.accepted: dict[tuple[str, str], int] = {}
+        # SOP class of each context that was not accepted -> result (PS3.8 Table 9-18).
+        self.refused: dict[str, int] = {}
         # What the peer takes in one PDU.
         self.peer_maximum_pdu = 0
         self._socket = socket.create_connection((address.host, address.port), timeout=30)
@@ -202,7 +204,9 @@ class RawAssociation:
 
     def _read_acceptance(self, answer: bytes, contexts: Sequence[tuple[str, Sequence[str]]]) -> None:
         for kind, body in _items(answer[68:]):
-            if kind == 0x21 and body[2] == 0:
+            if kind == 0x21 and body[2] != 0:
+                self.refused[contexts[body[0] // 2][0]] = body[2]
+            elif kind == 0x21:
                 ((_, syntax),) = _items(body[4:])
                 self.accepted[contexts[body[0] // 2][0], syntax.decode().rstrip("\0")] = body[0]
             elif kind == 0x50:
