@@ -6,6 +6,7 @@
 """
 
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,15 +118,7 @@ class RawAssociation:
         """Send one instance without waiting."""
         context = self.accepted[instance.sop_class_uid, instance.transfer_syntax_uid]
         self._message_id = self._message_id + 1 if message_id is None else message_id
-        elements = (
-            (0x0002, _uid(instance.sop_class_uid)),
-            (0x0100, _number(C_STORE_RQ)),
-            (0x0110, _number(self._message_id)),
-            (0x0700, _number(0)),
-            (0x0800, _number(0)),
-            (0x1000, _uid(instance.sop_instance_uid)),
-        )
-        self._send_pdvs(context, _command(elements), is_command=True)
+        self._send_command(context, instance, self._message_id)
         self._send_pdvs(context, instance.data_set, is_command=False)
 
     def echo(self) -> Response:
@@ -165,10 +158,17 @@ class RawAssociation:
         self._socket.close()
         assert kind == 0x06, f"PDU {kind:02X} instead of the answer to a release"
 
+    def send_half(self, instance: Instance) -> None:
+        """Begin to send an instance and stop in the middle of a PDU."""
+        context = self.accepted[instance.sop_class_uid, instance.transfer_syntax_uid]
+        self._send_command(context, instance, self._message_id + 1)
+        half = instance.data_set[: len(instance.data_set) // 2]
+        self._socket.sendall(b"\x04\0" + (len(instance.data_set) + 6).to_bytes(4, "big"))
+        self._socket.sendall((len(instance.data_set) + 2).to_bytes(4, "big") + bytes((context, 2)) + half)
+
     def vanish(self) -> None:
         """Reset the connection without a word."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self._socket.close()
+        _reset(self._socket)
 
     def __enter__(self) -> Self:
         return self
@@ -180,6 +180,17 @@ class RawAssociation:
             self.release()
         else:
             self._socket.close()
+
+    def _send_command(self, context: int, instance: Instance, message_id: int) -> None:
+        elements = (
+            (0x0002, _uid(instance.sop_class_uid)),
+            (0x0100, _number(C_STORE_RQ)),
+            (0x0110, _number(message_id)),
+            (0x0700, _number(0)),
+            (0x0800, _number(0)),
+            (0x1000, _uid(instance.sop_instance_uid)),
+        )
+        self._send_pdvs(context, _command(elements), is_command=True)
 
     def _send_pdvs(self, context: int, content: bytes, *, is_command: bool) -> None:
         most = (self.peer_maximum_pdu or 1 << 20) - 6
@@ -211,6 +222,16 @@ class RawAssociation:
                 self.accepted[contexts[body[0] // 2][0], syntax.decode().rstrip("\0")] = body[0]
             elif kind == 0x50:
                 self.peer_maximum_pdu = int.from_bytes(dict(_items(body))[0x51], "big")
+
+
+def knock(address: PeerAddress) -> None:
+    """Open a connection and reset it, as health checks do."""
+    _reset(socket.create_connection((address.host, address.port), timeout=30))
+
+
+def _reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 def _associate_request(contexts: Sequence[tuple[str, Sequence[str]]], calling: str, called: str) -> bytes:

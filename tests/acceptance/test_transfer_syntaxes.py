@@ -267,7 +267,14 @@ def test_a_volume_in_high_throughput_jpeg_2000_is_contoured_as_the_uncompressed_
     # The encoder takes no signed images: 2048 more in every stored value, 2048 less in the intercept.
     stored = (dataset.pixel_array.astype(np.int32) + 2048).astype(">u2")
     (tmp_path / "image.pgm").write_bytes(b"P5\n512 512\n65535\n" + stored.tobytes())
-    command = ["ojph_compress", "-i", tmp_path / "image.pgm", "-o", tmp_path / "image.j2c", *HIGH_THROUGHPUT[syntax]]
+    command: list[str | Path] = [
+        "ojph_compress",
+        "-i",
+        tmp_path / "image.pgm",
+        "-o",
+        tmp_path / "image.j2c",
+        *HIGH_THROUGHPUT[syntax],
+    ]
     assert run(command).returncode == 0
     dataset.PixelRepresentation = 0
     dataset.RescaleIntercept = str(float(dataset.RescaleIntercept) - 2048)
