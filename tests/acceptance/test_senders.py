@@ -5,6 +5,7 @@ One node is at work for all; each test sends a series of its own and looks at wh
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,13 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from tests.acceptance.running import RunningNode, run
+from tests.acceptance.running import RunningNode, run, run_delineate
 from tests.acceptance.test_kill import phantom
 from tests.acceptance.test_peers import orthanc, require
 from tests.builders import save_series, uid
 from tests.fakes import free_port
 from tests.integration.test_series_real import ct_in
-from tests.raw_sender import EXPLICIT, IMPLICIT, VERIFICATION, Instance, RawAssociation, data_set_of
+from tests.raw_sender import EXPLICIT, IMPLICIT, VERIFICATION, Instance, RawAssociation, data_set_of, knock
 from tests.real_data import unpacked
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -278,6 +279,76 @@ def test_orthanc_echoes_and_sends_several_series_at_a_time(node: RunningNode, tm
         assert settled(node, uid(name, "series"))["state"] == "complete"
 
 
+# Mixed studies -------------------------------------------------------------------------------------------------------
+
+# Objects that stand beside images in a study: where a sample is, and what the status calls it.
+BESIDE_IMAGES = {
+    ("vendor-rtstruct-eclipse", "*_RS.dcm", "1.2.840.10008.5.1.4.1.1.481.3"): "RT Structure Set Storage",
+    ("transfer-syntax-samples", "rtdose.dcm", "1.2.840.10008.5.1.4.1.1.481.2"): "RT Dose Storage",
+    ("transfer-syntax-samples", "rtplan.dcm", "1.2.840.10008.5.1.4.1.1.481.5"): "RT Plan Storage",
+    ("transfer-syntax-samples", "sr.dcm", "1.2.840.10008.5.1.4.1.1.88.33"): "Comprehensive SR Storage",
+    ("transfer-syntax-samples", "seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4"): "Segmentation Storage",
+}
+
+
+def mixed_study(folder: Path, name: str) -> list[Dataset]:
+    """Write images among a structure set, a plan, a dose, a report and a segmentation; gives the images."""
+    datasets = series(name)
+    save_series(datasets, folder)
+    for (archive, pattern, sop_class), _ in BESIDE_IMAGES.items():
+        found = (dcmread(path) for path in sorted(unpacked(archive).rglob(pattern)))
+        other = next(one for one in found if one.SOPClassUID == sop_class)
+        other.SOPInstanceUID = uid(name, sop_class, "instance")
+        other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
+        other.SeriesInstanceUID = uid(name, sop_class)
+        other.StudyInstanceUID = uid(name, "study")
+        # Some before the images, some after them, in the order of the names.
+        other.save_as(folder / f"{sop_class.rpartition('.')[2]}.dcm", enforce_file_format=True)
+    return datasets
+
+
+def assert_images_are_complete_and_the_rest_is_declined(node: RunningNode, name: str, datasets: list[Dataset]) -> None:
+    assert_kept_once_each(node, name, datasets)
+    assert settled(node, uid(name, "series"))["state"] == "complete"
+    for (_, _, sop_class), called in BESIDE_IMAGES.items():
+        row = settled(node, uid(name, sop_class))
+        assert row["state"] == "declined"
+        assert called in row["reason"]
+
+
+@pytest.mark.peers
+@pytest.mark.real_data
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("command", [("storescu", "+sd"), ("storescu", "+sd", "--required"), ("dcmsend", "+sd")])
+def test_all_images_of_a_mixed_study_arrive_and_the_rest_is_declined_with_the_reason(
+    node: RunningNode, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    require(command[0])
+    name = f"mixed {' '.join(command)}"
+    datasets = mixed_study(tmp_path, name)
+
+    said = call(node, *command, "--verbose", paths=[tmp_path])
+
+    assert "No presentation context" not in said
+    assert_images_are_complete_and_the_rest_is_declined(node, name, datasets)
+    told = run_delineate("status", "--config", str(node.config_path)).stdout
+    assert all(called in told for called in BESIDE_IMAGES.values())
+
+
+@pytest.mark.peers
+@pytest.mark.real_data
+@pytest.mark.filterwarnings("ignore")
+def test_orthanc_sends_a_mixed_study_without_a_failure(node: RunningNode, tmp_path: Path) -> None:
+    require("Orthanc")
+    datasets = mixed_study(tmp_path / "study", "mixed orthanc")
+    with orthanc_that_knows(node, tmp_path) as post:
+        uploaded = [post("/instances", path.read_bytes())["ID"] for path in sorted((tmp_path / "study").iterdir())]
+        answer = post("/modalities/node/store", json.dumps({"Resources": uploaded, "Synchronous": True}).encode())
+
+    assert answer["FailedInstancesCount"] == 0
+    assert_images_are_complete_and_the_rest_is_declined(node, "mixed orthanc", datasets)
+
+
 # What nobody expects -------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +424,34 @@ def test_a_series_is_contoured_while_its_association_stays_open(node: RunningNod
         assert row["state"] == "complete"
         # And the association is as good as before.
         assert association.store(sent[0]).status == 0x0000
+
+
+def test_hundreds_of_health_checks_that_reset_their_connection_harm_nobody(node: RunningNode, tmp_path: Path) -> None:
+    sent = instances(series("beside health checks", slices=20), tmp_path)
+    stop = threading.Event()
+    checks = 0
+
+    def check_health() -> None:
+        nonlocal checks
+        while not stop.is_set() or checks < 300:
+            knock(node.address)
+            time.sleep(0.005)
+            checks += 1
+
+    checker = threading.Thread(target=check_health)
+    checker.start()
+    with RawAssociation(node.address, [(CT_IMAGE, [EXPLICIT])]) as association:
+        statuses = set()
+        for one in sent:
+            statuses.add(association.store(one).status)
+            time.sleep(0.02)
+    stop.set()
+    checker.join()
+
+    assert statuses == {0x0000}
+    assert settled(node, uid("beside health checks", "series"))["state"] == "complete"
+    with RawAssociation(node.address, [(VERIFICATION, [IMPLICIT])]) as association:
+        assert association.echo().status == 0x0000
 
 
 def test_an_association_that_vanishes_in_the_middle_of_an_image_leaves_the_rest_whole(
