@@ -281,18 +281,18 @@ def test_orthanc_echoes_and_sends_several_series_at_a_time(node: RunningNode, tm
 
 # Mixed studies -------------------------------------------------------------------------------------------------------
 
-# Objects that stand beside images in a study: where a sample is, and what the status calls it.
+# Objects that stand beside images in a study: where a sample is, and what the status calls it. All of them are among
+# the classes that storescu proposes unasked; Segmentation Storage is not.
 BESIDE_IMAGES = {
     ("vendor-rtstruct-eclipse", "*_RS.dcm", "1.2.840.10008.5.1.4.1.1.481.3"): "RT Structure Set Storage",
     ("transfer-syntax-samples", "rtdose.dcm", "1.2.840.10008.5.1.4.1.1.481.2"): "RT Dose Storage",
     ("transfer-syntax-samples", "rtplan.dcm", "1.2.840.10008.5.1.4.1.1.481.5"): "RT Plan Storage",
     ("transfer-syntax-samples", "sr.dcm", "1.2.840.10008.5.1.4.1.1.88.33"): "Comprehensive SR Storage",
-    ("transfer-syntax-samples", "seg.dcm", "1.2.840.10008.5.1.4.1.1.66.4"): "Segmentation Storage",
 }
 
 
 def mixed_study(folder: Path, name: str) -> list[Dataset]:
-    """Write images among a structure set, a plan, a dose, a report and a segmentation; gives the images."""
+    """Write images among a structure set, a plan, a dose and a report; gives the images."""
     datasets = series(name)
     save_series(datasets, folder)
     for (archive, pattern, sop_class), _ in BESIDE_IMAGES.items():
