@@ -6,6 +6,7 @@
 """
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ class RawAssociation:
     ----------
     contexts
         SOP class and transfer syntaxes of each presentation context, in order.
+    tls
+        Speak TLS in this way; the server must be who its certificate says.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class RawAssociation:
         *,
         calling: str = "SCANNER",
         called: str = "DELINEATE",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         # SOP class and transfer syntax of each accepted context -> its number.
         self.accepted: dict[tuple[str, str], int] = {}
@@ -101,6 +105,8 @@ class RawAssociation:
         self.peer_maximum_pdu = 0
         self._socket = socket.create_connection((address.host, address.port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=address.host)
         self._message_id = 0
         self._socket.sendall(_associate_request(contexts, calling, called))
         kind, answer = self._receive_pdu()
