@@ -96,7 +96,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
 
 def require(program: str) -> None:
     if shutil.which(program) is None:
-        message = f"not installed: {program} (Debian: dcmtk dicom3tools orthanc plastimatch)"
+        message = f"not installed: {program} (README.md names its package)"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)

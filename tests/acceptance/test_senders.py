@@ -426,6 +426,22 @@ def test_a_series_is_contoured_while_its_association_stays_open(node: RunningNod
         assert association.store(sent[0]).status == 0x0000
 
 
+def test_two_series_that_come_in_turn_with_an_association_for_each_image_are_two_whole_series(
+    node: RunningNode, tmp_path: Path
+) -> None:
+    names = ["in turn 1", "in turn 2"]
+    built = {name: series(name) for name in names}
+    in_turn = zip(*(instances(built[name], tmp_path / name) for name in names), strict=True)
+
+    for one in (instance for pair in in_turn for instance in pair):
+        with RawAssociation(node.address, [(CT_IMAGE, [EXPLICIT])]) as association:
+            assert association.store(one).status == 0x0000
+
+    for name in names:
+        row = settled(node, uid(name, "series"))
+        assert (row["state"], row["instances"]) == ("complete", 5)
+
+
 def test_hundreds_of_health_checks_that_reset_their_connection_harm_nobody(node: RunningNode, tmp_path: Path) -> None:
     sent = instances(series("beside health checks", slices=20), tmp_path)
     stop = threading.Event()
