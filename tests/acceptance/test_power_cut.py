@@ -207,11 +207,10 @@ def test_what_survived_once_survives_every_later_power_cut(senders: str, request
         assert kept <= after.survivors.keys()
 
 
-@pytest.mark.parametrize("senders", ["one_sender", "four_senders"])
 def test_a_node_started_on_what_a_power_cut_left_finds_every_acknowledged_instance(
-    senders: str, request: pytest.FixtureRequest, tmp_path: Path
+    four_senders: Traced, tmp_path: Path
 ) -> None:
-    told: Traced = request.getfixturevalue(senders)
+    told = four_senders
     moment = 2 * len(told.answers) // 3
     cut = told.answers[moment]
     acknowledged = {told.sent[one.message_id].sop_instance_uid for one in told.answers[: moment + 1]}
