@@ -37,6 +37,9 @@ C_STORE_RQ, C_FIND_RQ, C_MOVE_RQ, C_ECHO_RQ, C_CANCEL_RQ, N_ACTION_RQ = 0x0001, 
 NO_DATA_SET = 0x0101
 DATA_SET_FOLLOWS = 0x0001
 
+# linux/in.h; not in Python's ``socket`` before 3.14.
+IP_BIND_ADDRESS_NO_PORT = 24
+
 # What a PDV takes of its PDU beside the fragment: its length, context and control header.
 PDV_HEADER_BYTES = 6
 # PS3.8 D.1: a maximum length of 0 sets no bound; then we send PDUs of this size.
@@ -205,10 +208,25 @@ def _ui(uid: str) -> bytes:
 
 
 class Connection:
-    """A TCP connection to a port of this machine, and the few answers that a caller reads from it."""
+    """A TCP connection to a port of this machine, and the few answers that a caller reads from it.
 
-    def __init__(self, port: int, *, timeout_s: float = 30.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    Parameters
+    ----------
+    address
+        Where it calls from: all of 127.0.0.0/8 is this machine.
+    """
+
+    def __init__(self, port: int, *, address: str = "127.0.0.1", timeout_s: float = 30.0) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(timeout_s)
+        # Else ``bind`` takes a port for itself alone, and ten thousand connections a minute are more than there are.
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        try:
+            self.socket.bind((address, 0))
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, message: bytes) -> None:
@@ -244,6 +262,24 @@ class Connection:
         self.send(release_request())
         self.receive(RELEASE_RP)
         self.close()
+
+    def peek(self) -> int:
+        """Wait for the next PDU and give its type, leaving it to be received.
+
+        Raises
+        ------
+        PeerEnded
+            The connection ended.
+        TimeoutError
+            Nothing came within the timeout.
+        """
+        try:
+            first = self.socket.recv(1, socket.MSG_PEEK)
+        except ConnectionError as error:
+            raise PeerEnded("reset") from error
+        if not first:
+            raise PeerEnded("closed")
+        return first[0]
 
     def receive(self, expected: int) -> bytes:
         """Wait for one PDU and give its body.

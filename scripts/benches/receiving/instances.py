@@ -65,7 +65,8 @@ def make_series(count: int, *, side: int) -> Sequence[Instance]:
 
 def encoded(dataset: Dataset) -> bytes:
     """Encode a data set in Explicit VR Little Endian, without File Meta Information."""
-    stream = DicomIO(io.BytesIO())
+    buffer = io.BytesIO()
+    stream = DicomIO(buffer)
     stream.is_little_endian, stream.is_implicit_VR = True, False
     write_dataset(stream, dataset)
-    return bytes(stream.parent.getvalue())
+    return buffer.getvalue()
