@@ -24,7 +24,7 @@ from scripts.attacks import connections, lengths, messages
 from scripts.attacks.mutations import fuzz
 from scripts.attacks.scene import FULL, QUICK, Outcome, Scene
 from scripts.attacks.siege import Siege, Verdict
-from scripts.attacks.target import Target
+from scripts.attacks.target import NotStartedError, Target
 
 BEHAVIOURS: Sequence[Callable[[Scene], Outcome]] = (
     *connections.BEHAVIOURS,
@@ -102,4 +102,8 @@ def _show(verdicts: Sequence[Verdict], took_s: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NotStartedError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)

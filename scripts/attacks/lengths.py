@@ -73,7 +73,7 @@ def _poured(scene: Scene, messages: Sequence[bytes], *, associate: bool, portion
             taken_mb = pour(caller, portion, scene.scale.endless_mb)
             swallowed = max(swallowed, taken_mb)
             ended = taken_mb < scene.scale.endless_mb
-            reactions.append(Reaction.REFUSED if ended else Reaction.HELD)
+            reactions.append(Reaction.ENDED if ended else Reaction.HELD)
     outcome = tally(reactions)
     if outcome.held:
         fault = f"it went on to take {swallowed:.0f} MB"
@@ -182,7 +182,7 @@ def absurd_titles(scene: Scene) -> Outcome:
                 caller.send(scene.store(b"x"))
                 return reaction_on(caller, scene.patience_s)
         except OSError:
-            return Reaction.REFUSED
+            return Reaction.ENDED
 
     return tally(map(once, titles))
 
@@ -203,7 +203,7 @@ def _both(scene: Scene, messages: Sequence[bytes]) -> Outcome:
             try:
                 reactions.append(once(message, opens()))
             except OSError:
-                reactions.append(Reaction.REFUSED)
+                reactions.append(Reaction.ENDED)
     return tally(reactions)
 
 

@@ -12,7 +12,6 @@ from scripts.attacks.scene import (
     Scene,
     each,
     element,
-    has_ended,
     reaction_on,
     tally,
 )
@@ -196,8 +195,8 @@ def _in_one_association(scene: Scene, messages: Sequence[bytes], *, answers: int
             caller = caller or scene.associated()
             caller.send(message)
         for _ in range(answers):
-            reactions.append(reaction_on(caller, scene.patience_s) if caller is not None else Reaction.REFUSED)
-            if caller is not None and reactions[-1] is not Reaction.ANSWERED and has_ended(caller):
+            reactions.append(reaction_on(caller, scene.patience_s) if caller is not None else Reaction.ENDED)
+            if caller is not None and reactions[-1] is Reaction.ENDED:
                 caller.close()
                 caller = None
     if caller is not None:

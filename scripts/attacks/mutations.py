@@ -11,7 +11,7 @@ from contextlib import suppress
 from socket import SHUT_WR
 
 from scripts.attacks.images import ct_contexts
-from scripts.attacks.scene import CALLING, Outcome, Reaction, Scene, has_ended, reaction_on, tally
+from scripts.attacks.scene import CALLING, Outcome, Reaction, Scene, reaction_on, tally
 from tests.wire import Connection, associate_request, echo_message, release_request
 
 # As long as an honest answer may take on a busy machine; a connection that is held so long counts as hung.
@@ -155,13 +155,12 @@ def _say(opens: Callable[[], Connection], said: bytes) -> Reaction:
             with suppress(OSError):
                 caller.send(said)
                 caller.socket.shutdown(SHUT_WR)
-            reaction = reaction_on(caller, PATIENCE_S)
-            while not has_ended(caller):
-                if reaction_on(caller, PATIENCE_S) is Reaction.HELD:
-                    return Reaction.HELD
-            return reaction
+            first = last = reaction_on(caller, PATIENCE_S)
+            while last in (Reaction.ANSWERED, Reaction.REFUSED):
+                last = reaction_on(caller, PATIENCE_S)
+            return Reaction.HELD if last is Reaction.HELD else first
     except OSError:
-        return Reaction.REFUSED
+        return Reaction.ENDED
 
 
 def _data_sets(scene: Scene, seed: int, numbers: range) -> list[Reaction]:
@@ -176,8 +175,8 @@ def _data_sets(scene: Scene, seed: int, numbers: range) -> list[Reaction]:
             caller.send(said)
             reactions.append(reaction_on(caller, PATIENCE_S))
         except OSError:
-            reactions.append(Reaction.REFUSED)
-        if caller is not None and reactions[-1] is not Reaction.ANSWERED and has_ended(caller):
+            reactions.append(Reaction.ENDED)
+        if caller is not None and reactions[-1] is Reaction.ENDED:
             caller.close()
             caller = None
     if caller is not None:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,7 @@ from typing import Self
 from scripts.attacks.honest import PATIENCE_S, Sent, read_since
 from scripts.attacks.images import ct_contexts, ct_image
 from scripts.attacks.scene import PDU_BYTES, Outcome, Scene
-from scripts.attacks.target import HONEST, Peak, VitalSigns
+from scripts.attacks.target import HONEST, NotStartedError, Peak, VitalSigns
 from tests.wire import CT_IMAGE_STORAGE, Connection, echo_message, store_message
 
 # Above what the receiver takes at rest: while it is attacked, and afterwards. Python gives memory back in pieces, and
@@ -19,9 +19,9 @@ from tests.wire import CT_IMAGE_STORAGE, Connection, echo_message, store_message
 PEAK_MIB, LEFT_MIB = 160.0, 64.0
 LEFT_THREADS = 6
 # As many as the pool of database connections may grow to.
-LEFT_DESCRIPTORS = 20
+LEFT_DESCRIPTORS = 30
 # How long the receiver may take to be as it was before.
-SETTLE_S = 10.0
+SETTLE_S, CALM_LOOKS = 10.0, 2
 # Of an attack: each of its connections may log that it came, what was wrong, and that it ended.
 LINES_EACH, LINES_FREE = 4, 40
 
@@ -85,7 +85,7 @@ class Siege:
     def _take_measure(self) -> None:
         signs = self._target.vital_signs()
         if signs is None:
-            raise RuntimeError(f"The receiver ended before the first attack:\n{self._target.log[-2000:]}")
+            raise NotStartedError(f"The receiver ended before the first attack:\n{self._target.log[-2000:]}")
         self._calm = signs
         _, self._position = read_since(self._file, self._position)
 
@@ -97,8 +97,11 @@ class Siege:
                 outcome = behaviour(self._scene)
             except OSError as error:
                 outcome = Outcome(connections=0, faults=(f"attackers were not let near: {type(error).__name__}",))
+            took_s = time.monotonic() - started
+            self._wait_for_honest_sender()
+            harm = [*outcome.faults, *self._ability()]
             self._settle()
-        verdict = self._judge(name, outcome, peak.signs, time.monotonic() - started)
+        verdict = self._judge(name, outcome, harm, peak.signs, took_s)
         if not self._target.is_alive():
             self._target.start()
             time.sleep(2.0)
@@ -110,12 +113,12 @@ class Siege:
         return self.suffer("afterwards", lambda _: Outcome(connections=0))
 
     def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
-            signs = self._target.vital_signs()
-            if signs is None or not (list(self._left(signs)) or self._target.unfinished_files()):
-                return
+        """Wait until the receiver is as it was: at two looks, for what was torn off may not have been noticed yet."""
+        deadline, calm = time.monotonic() + SETTLE_S, 0
+        while calm < CALM_LOOKS and time.monotonic() < deadline and self._target.is_alive():
             time.sleep(0.2)
+            signs = self._target.vital_signs()
+            calm = calm + 1 if signs is not None and not list(self._left(signs)) else 0
 
     def _left(self, signs: VitalSigns) -> Iterator[str]:
         calm = self._calm
@@ -126,10 +129,7 @@ class Siege:
         if signs.memory_mib > calm.memory_mib + LEFT_MIB:
             yield f"{signs.memory_mib - calm.memory_mib:.0f} MiB are left"
 
-    def _judge(self, name: str, outcome: Outcome, peak: VitalSigns, took_s: float) -> Verdict:
-        self._wait_for_honest_sender()
-        harm = list(outcome.faults)
-        harm += self._ability()
+    def _judge(self, name: str, outcome: Outcome, harm: list[str], peak: VitalSigns, took_s: float) -> Verdict:
         signs = self._target.vital_signs()
         if signs is None:
             harm.insert(0, f"the receiver ended {self._target.how_it_ended()}")
@@ -140,8 +140,11 @@ class Siege:
         harm += self._leftovers()
         lines = self._new_lines()
         attempts = outcome.connections + outcome.messages
-        if lines > LINES_EACH * attempts + LINES_FREE:
-            harm.append(f"{lines} log lines for {attempts} attempts")
+        if len(lines) > LINES_EACH * attempts + LINES_FREE:
+            harm.append(f"{len(lines)} log lines for {attempts} attempts")
+        # The last line of one tells what the attackers' bytes made of it: a fault of ours, and perhaps a quotation.
+        if tracebacks := sum("Traceback" in line for line in lines):
+            harm.append(f"{tracebacks} tracebacks in the log")
         sent, self._position = read_since(self._file, self._position)
         harm += _wrongs_done_to(sent)
         return Verdict(
@@ -157,7 +160,7 @@ class Siege:
             peak_threads=max(peak.threads, signs.threads),
             descriptors=signs.descriptors,
             peak_descriptors=max(peak.descriptors, signs.descriptors),
-            log_lines=lines,
+            log_lines=len(lines),
             honest_stored=sent.stored,
             slowest_honest_s=sent.slowest_s,
             took_s=round(took_s, 2),
@@ -195,9 +198,9 @@ class Siege:
             yield f"{len(left)} unfinished files are left"
         yield from self._target.exposures()
 
-    def _new_lines(self) -> int:
-        lines = len(self._target.attack_lines())
-        new, self._lines = lines - self._lines, lines
+    def _new_lines(self) -> Sequence[str]:
+        lines = self._target.attack_lines()
+        new, self._lines = lines[self._lines :], len(lines)
         return new
 
 

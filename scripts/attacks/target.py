@@ -43,6 +43,10 @@ minimum_free_gb = 0.2
 """
 
 
+class NotStartedError(Exception):
+    """There is no receiver to attack; the message says how it ended and what it logged last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VitalSigns:
     """What the system says of the receiver's process at one moment."""
@@ -82,7 +86,7 @@ class Target:
         deadline = time.monotonic() + START_WITHIN_S
         while not self._listens():
             if not self.is_alive() or time.monotonic() > deadline:
-                raise RuntimeError(f"The receiver did not start ({self.how_it_ended()}):\n{self.log[-2000:]}")
+                raise NotStartedError(f"The receiver did not start ({self.how_it_ended()}):\n{self.log[-2000:]}")
             time.sleep(0.05)
 
     def _listens(self) -> bool:
