@@ -71,7 +71,7 @@ class Scale:
     unread: int
 
 
-FULL = Scale(crowd=2000, passers_by=10_000, resets=1000, aborts=500, endless_mb=400, bomb_mb=1024, unread=60_000)
+FULL = Scale(crowd=2000, passers_by=10_000, resets=1000, aborts=500, endless_mb=400, bomb_mb=1024, unread=16_000)
 QUICK = Scale(crowd=300, passers_by=300, resets=100, aborts=40, endless_mb=300, bomb_mb=300, unread=5000)
 
 
