@@ -105,7 +105,10 @@ _MUTATORS: Sequence[Callable[[bytearray, Sequence[bytes], random.Random], None]]
 
 
 def fuzz(scene: Scene, count: int, seed: int) -> Outcome:
-    """Mutated requests, P-DATA and data sets, several connections at a time: each answered or ended."""
+    """Mutated requests, P-DATA and data sets, several connections at a time: each answered or ended.
+
+    From many addresses: else most of it would end at what a receiver allows each.
+    """
     parts = [count * share // sum(SHARES) for share in SHARES]
     recorded = [
         associate_request(ct_contexts(), calling=CALLING),
@@ -114,18 +117,26 @@ def fuzz(scene: Scene, count: int, seed: int) -> Outcome:
         release_request(),
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        conversations = pool.map(lambda n: [_conversation(scene, recorded, seed, n)], range(parts[0]))
-        messages = pool.map(lambda n: [_message(scene, recorded, seed, n)], range(parts[1]))
+        conversations = pool.map(lambda n: [_conversation(scene.elsewhere(n), recorded, seed, n)], range(parts[0]))
+        messages = pool.map(lambda n: [_message(scene.elsewhere(n), recorded, seed, n)], range(parts[1]))
         starts = range(0, parts[2], PER_ASSOCIATION)
-        data_sets = pool.map(lambda n: _data_sets(scene, seed, range(n, min(n + PER_ASSOCIATION, parts[2]))), starts)
-        seen = tally(reaction for some in (*conversations, *messages, *data_sets) for reaction in some)
+        data_sets = pool.map(
+            lambda n: _data_sets(
+                scene.elsewhere(n // PER_ASSOCIATION), seed, range(n, min(n + PER_ASSOCIATION, parts[2]))
+            ),
+            starts,
+        )
+        of_data_sets = [reaction for some in data_sets for reaction in some]
+        seen = tally([*of_data_sets, *(reaction for some in (*conversations, *messages) for reaction in some)])
+    ended = of_data_sets.count(Reaction.ENDED)
+    unanswered = (f"{ended} associations were ended where a data set was to be refused",) if ended else ()
     return Outcome(
         connections=parts[0] + parts[1] + len(starts),
         messages=seen.connections,
         answered=seen.answered,
         refused=seen.refused,
         held=seen.held,
-        faults=seen.faults,
+        faults=(*seen.faults, *unanswered),
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from scripts.attacks.images import CT, ct_contexts, ct_image
@@ -81,11 +81,16 @@ class Scene:
 
     target: Target
     scale: Scale
+    address: str = ADDRESS
     image: CT = field(default_factory=lambda: ct_image(32, patient_name=PATIENT))
+
+    def elsewhere(self, number: int) -> "Scene":
+        """Give the same scene with the attackers at one of 200 other addresses."""
+        return replace(self, address=f"127.0.1.{number % 200 + 1}")
 
     def connect(self) -> Connection:
         """Open a TCP connection."""
-        return Connection(self.target.port, address=ADDRESS, timeout_s=10.0)
+        return Connection(self.target.port, address=self.address, timeout_s=10.0)
 
     def associated(self, contexts: Sequence[Context] | None = None) -> Connection:
         """Open an association that is as it should be, up to there."""
