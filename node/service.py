@@ -187,11 +187,18 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 def run_role(config: Config, role: Role, *, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
+    threading.excepthook = _log_fault
     node = Node(config=config)
     lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
     stop = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher}[role](node)
     run_until_told(stop, supervised=supervised)
     lock.close()
+
+
+def _log_fault(fault: threading.ExceptHookArgs) -> None:
+    """Say that a thread ended by a fault, ours or a library's; a traceback may quote what was sent."""
+    at = place_of(fault.exc_value) if fault.exc_value is not None else ""
+    log("thread ended by a fault", fault=fault.exc_type.__name__, at=at)
 
 
 def _receiver(node: Node) -> Callable[[], None]:

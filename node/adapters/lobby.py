@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from node.adapters.doors import Door
 from node.domain.peers import Call, Rejection
 
 # PS3.8 9.3.2: of an A-ASSOCIATE-RQ, type, reserved and length; then version, reserved, called and calling AE title.
@@ -28,14 +29,6 @@ LARGEST_REQUEST = 1024 * 1024
 MOST_WAITING_BYTES = 32 * 1024 * 1024
 
 _TICK_S = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
-    """A socket that listens; with a TLS context, for encrypted connections only."""
-
-    listener: socket.socket
-    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +63,8 @@ class Lobby:
         Connections that have not asked yet; beyond them the longest waiting is closed.
     decide
         Says whether a call is rejected; None: it may enter.
+    fault_of
+        Says what is wrong with an A-ASSOCIATE-RQ; None: nothing.
     enter
         Takes over a connection.
     turned_away
@@ -85,6 +80,7 @@ class Lobby:
         request_timeout_s: float,
         maximum_waiting: int,
         decide: Callable[[Call], Rejection | None],
+        fault_of: Callable[[bytes], str | None],
         enter: Callable[[Entrant], None],
         turned_away: Callable[[Call, str], None],
         tick: Callable[[], None],
@@ -92,7 +88,8 @@ class Lobby:
         self._doors = doors
         self._request_timeout_s = request_timeout_s
         self._maximum_waiting = maximum_waiting
-        self._decide, self._enter, self._turned_away, self._tick = decide, enter, turned_away, tick
+        self._decide, self._fault_of, self._enter = decide, fault_of, enter
+        self._turned_away, self._tick = turned_away, tick
         self._selector = selectors.DefaultSelector()
         # In the order in which they came, hence of their deadlines.
         self._waiting: dict[_Waiting, None] = {}
@@ -198,7 +195,7 @@ class Lobby:
 
     def _show_in(self, waiting: _Waiting) -> None:
         call = _call(waiting)
-        rejection = self._decide(call)
+        rejection = _fault_of_titles(waiting.received) or self._decide(call)
         if rejection is not None:
             with suppress(OSError):
                 # PS3.8 9.3.4.
@@ -206,6 +203,12 @@ class Lobby:
                     bytes((3, 0, 0, 0, 0, 4, 0, rejection.result, rejection.source, rejection.diagnostic))
                 )
             self._turn_away(waiting, rejection.reason)
+            return
+        if (fault := self._fault_of(bytes(waiting.received))) is not None:
+            with suppress(OSError):
+                # PS3.8 9.3.8: A-ABORT by the service provider, invalid PDU parameter value.
+                waiting.connection.send(bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 6)))
+            self._turn_away(waiting, fault)
             return
         self._forget(waiting)
         waiting.connection.setblocking(True)
@@ -250,6 +253,16 @@ def _fault(received: bytearray) -> str | None:
         length = _HEADER_LENGTH + int.from_bytes(received[2:6], "big")
         if not _SHORTEST_REQUEST <= length <= LARGEST_REQUEST:
             return f"its A-ASSOCIATE-RQ of {length} bytes is out of all bounds"
+    return None
+
+
+def _fault_of_titles(received: bytearray) -> Rejection | None:
+    """PS3.8 Table 9-11: titles are 16 characters of the default repertoire, and not only spaces."""
+    for place, diagnostic, name in ((_CALLED, 7, "called"), (_CALLING, 3, "calling")):
+        title = received[place]
+        text = title.strip(b"\0 ").decode("ascii", errors="replace")
+        if not (text and text.isascii() and text.isprintable()) or "\\" in text:
+            return Rejection(result=1, source=1, diagnostic=diagnostic, reason=f"its {name} AE title is none")
     return None
 
 

@@ -18,7 +18,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ _IS_COMMAND, _IS_LAST = 1, 2
 # PS3.7 E.1: Command Field. What a Storage SCP is asked.
 C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x8001, 0x0030, 0x0FFF
 _NO_DATA_SET = 0x0101
+_VERIFICATION_CLASS = "1.2.840.10008.1.1"
 # PS3.7 6.3.1: commands are Implicit VR Little Endian, elements of group 0000.
 _ELEMENT = struct.Struct("<HHL")
 _AFFECTED_SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
@@ -56,7 +57,8 @@ _INVALID_PDU = b"\xff\0\0\0\0\0"
 _WAIT_S = 0.1
 # Then the reactor looks whether it should stop, also while an object of gigabytes comes.
 _PIECES_AT_ONCE = 1000
-_MAY_READ = frozenset(("Sta6", "Sta7", "Sta8"))
+# Data transfer. Not while our answer to a release is due: what a peer sends after that would break pynetdicom's order.
+_MAY_READ = "Sta6"
 _CLOSING = "Sta13"
 
 
@@ -172,10 +174,12 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         """Wait a moment; tell whether there is a PDU for pynetdicom."""
         if self._given:
             return True
+        if not self.event_queue.empty():
+            return False  # to be dealt with first, and without waiting
         state = self.assoc.dul.state_machine.current_state
         if self.socket is None or self._broken:
             return False
-        if self._owner is None or state not in _MAY_READ:
+        if self._owner is None or state != _MAY_READ:
             self._wait_to_close() if state == _CLOSING else self._pause(self._waker)
             return False
         try:
@@ -376,7 +380,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         elif command.field == C_CANCEL_RQ and not command.has_data_set:
             self._forget_message()  # nothing that we do takes so long
         elif command.field == C_ECHO_RQ and not command.has_data_set:
-            self._given += b"".join(_p_data(self._context_id, bytes(self._command)))
+            # Not as it came: what pynetdicom cannot decode in it would end its thread.
+            self._given += b"".join(_p_data(self._context_id, encode_echo_request(command)))
             self._forget_message()
         else:
             raise _ViolationError(f"command {command.field:04X}, which a Storage SCP is not asked")
@@ -440,6 +445,17 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode("ascii", errors="replace").strip("\0 ")
 
 
+def encode_echo_request(command: Command) -> bytes:
+    """Encode the command set of a C-ECHO-RQ, PS3.7 9.3.5.1."""
+    elements = (
+        (_AFFECTED_SOP_CLASS_UID, _padded(_VERIFICATION_CLASS, b"\0")),
+        (_COMMAND_FIELD, C_ECHO_RQ.to_bytes(2, "little")),
+        (_MESSAGE_ID, command.message_id.to_bytes(2, "little")),
+        (_DATA_SET_TYPE, _NO_DATA_SET.to_bytes(2, "little")),
+    )
+    return _encoded(elements)
+
+
 def encode_store_response(command: Command, answer: StoreAnswer) -> bytes:
     """Encode the command set of a C-STORE-RSP, PS3.7 9.3.1.2."""
     offending = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in answer.offending_elements)
@@ -453,6 +469,10 @@ def encode_store_response(command: Command, answer: StoreAnswer) -> bytes:
         (_ERROR_COMMENT, _padded(answer.error_comment, b" ")),
         (_AFFECTED_SOP_INSTANCE_UID, _padded(command.affected_sop_instance_uid, b"\0")),
     )
+    return _encoded(elements)
+
+
+def _encoded(elements: Iterable[tuple[int, bytes]]) -> bytes:
     encoded = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in elements if value)
     return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(encoded)) + encoded
 

@@ -4,14 +4,11 @@ Decodes nothing, decides nothing: ``begin`` gives where an instance's bytes go a
 what happens. Two transports carry the bytes: `spooling`, ours, and pynetdicom's own, to fall back to.
 """
 
-import errno
-import resource
 import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,11 +19,23 @@ from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
-from node.adapters.lobby import Door, Entrant, Lobby
+from node.adapters.association_request import fault_of_request
+from node.adapters.doors import allow_descriptors, open_door, port_faults
+from node.adapters.lobby import Entrant, Lobby
 from node.adapters.spooling import C_STORE_RQ, Command, SpoolingSocket, TransportLimits, take_over
+from node.adapters.spooling_check import fault_of_spooling
 from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
-from node.domain.arrival import Arrival, AssociationEnding, Caller, Fragment, ReceiverObserver, Reception, StoreAnswer
-from node.domain.errors import SetupError, place_of
+from node.domain.arrival import (
+    Arrival,
+    AssociationEnding,
+    Caller,
+    Fragment,
+    ReceiverObserver,
+    Reception,
+    StoreAnswer,
+    Unobserved,
+)
+from node.domain.errors import place_of
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, admit, classes_for, peer_of
 
@@ -35,18 +44,13 @@ VERIFICATION_CLASS = "1.2.840.10008.1.1"
 # PS3.4 B.2.3, "Cannot understand": a fault of ours; the association goes on.
 UNABLE_TO_PROCESS = 0xC001
 
-_REMEDIES = {
-    errno.EADDRINUSE: "Give another node.port, or stop the program that listens there (ss -ltnp names it).",
-    errno.EACCES: "Ports below 1024 need root: give another node.port, 11112 for one.",
-    errno.EADDRNOTAVAIL: "Give an address of this machine as node.host, or 0.0.0.0 for all.",
-}
-
 LONGEST_IN_LOG = 80
 
 _log = structlog.get_logger(__name__)
 
 
-Transport = Literal["spooling", "stock"]
+# "unchecked" is for the check itself.
+Transport = Literal["spooling", "stock", "unchecked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +101,10 @@ class Receiver:
         begin: Callable[[Arrival], Reception],
         observer: ReceiverObserver,
         clock: Callable[[], float] = time.time,
+        log: Any = _log,
     ) -> None:
         self._settings = settings
+        self._log = log
         self._begin = begin
         self._observer = observer
         self._clock = clock
@@ -132,16 +138,22 @@ class Receiver:
         # It would abort the association over one malformed UID in a command; ``begin`` refuses that one instance.
         _config.VALIDATORS["UI"] = lambda _uid: (True, "")
         self._entity = _application_entity(settings)
-        if settings.transport == "spooling":
-            self._start_lobby()
-        else:
+        transport = settings.transport
+        if transport == "spooling" and (fault := fault_of_spooling(_for_the_check)) is not None:
+            self._log.warning(
+                "transport falls back", fault=fault, now="stock", what_it_means="receiving is several times slower"
+            )
+            transport = "stock"
+        if transport == "stock":
             self._start_stock()
-        _log.info(
+        else:
+            self._start_lobby()
+        self._log.info(
             "listening",
             ae_title=settings.association.ae_title,
             host=settings.host,
             ports=self.ports,
-            transport=settings.transport,
+            transport=transport,
         )
 
     def stop(self) -> None:
@@ -154,7 +166,7 @@ class Receiver:
         for connection in list(self._connections.values()):
             self._sweep(connection, at_the_end=True)
         self._entity = None
-        _log.info("stopped listening", ae_title=self._settings.association.ae_title)
+        self._log.info("stopped listening", ae_title=self._settings.association.ae_title)
 
     # The two transports ----------------------------------------------------------------------------------------------
 
@@ -168,18 +180,18 @@ class Receiver:
 
     def _start_lobby(self) -> None:
         settings = self._settings
-        _allow_descriptors(settings.maximum_waiting + 10 * settings.association.maximum_associations + 200)
+        allow_descriptors(settings.maximum_waiting + 10 * settings.association.maximum_associations + 200)
         doors = []
         for port, context in self._doors():
-            with _listening(settings.host, port):
-                listener = socket.create_server((settings.host, port), family=_family(settings.host), backlog=512)
-            self._listeners.append(listener)
-            doors.append(Door(listener=listener, tls=context))
+            door = open_door(settings.host, port, tls=context)
+            self._listeners.append(door.listener)
+            doors.append(door)
         self._lobby = Lobby(
             doors,
             request_timeout_s=settings.association_timeout_s,
             maximum_waiting=settings.maximum_waiting,
             decide=self._decide,
+            fault_of=fault_of_request,
             enter=self._enter,
             turned_away=self._on_turned_away,
             tick=self._sweep_all,
@@ -188,7 +200,7 @@ class Receiver:
 
     def _start_stock(self) -> None:
         for port, context in self._doors():
-            with _listening(self._settings.host, port):
+            with port_faults(self._settings.host, port):
                 server = self._entity.start_server(
                     (self._settings.host, port),
                     block=False,
@@ -217,7 +229,7 @@ class Receiver:
         try:
             association.start()
         except RuntimeError:  # no thread can be had
-            _log.error("association not started", address=entrant.call.address)
+            self._log.error("association not started", address=entrant.call.address)
             self._sweep(self._connections[association], at_the_end=True)
 
     def _on_stock_connection(self, event: Any) -> None:
@@ -229,10 +241,11 @@ class Receiver:
             self._sweep(connection, at_the_end=False)
 
     def _sweep(self, connection: "_Connection", *, at_the_end: bool) -> None:
-        """Let go of an association whose threads have ended."""
+        """Let go of an association whose threads have ended; where one of them has, help the other."""
         association = connection.association
-        started = association.ident is not None
-        if at_the_end or (started and not association.is_alive() and not association.dul.is_alive()):
+        if association.ident is not None and not association.is_alive():
+            association.dul.kill_dul()
+        if at_the_end or connection.has_ended:
             self._connections.pop(association, None)
             self._end(connection, "aborted")
             if connection.transport is not None:
@@ -276,7 +289,7 @@ class Receiver:
         ]
 
     def _decide(self, call: Call) -> Rejection | None:
-        calls = [one.call for one in self._connections.values() if one.association.is_alive() and one.call is not call]
+        calls = [one.call for one in self._connections.values() if one.is_alive and one.call is not call]
         decision = admit(call, self._settings.association, calls)
         return None if isinstance(decision, Admission) else decision
 
@@ -287,14 +300,14 @@ class Receiver:
             called_ae_title=call.called_ae_title,
             address=call.address,
         )
-        _log.warning("association rejected", reason=reason, calling=call.calling_ae_title, address=call.address)
+        self._log.warning("association rejected", reason=reason, calling=call.calling_ae_title, address=call.address)
         if call.calling_ae_title:  # else a port scan or a health check: the log is enough
             self._guarded("association_rejected", caller, reason, self._clock())
 
     def _on_established(self, event: Any) -> None:
         connection = self._connections[event.assoc]
         connection.established()
-        _log.info("association opened", **_fields(connection.caller))
+        self._log.info("association opened", **_fields(connection.caller))
         self._guarded("association_opened", connection.caller, self._clock())
         connection.open()
 
@@ -310,11 +323,11 @@ class Receiver:
         if connection.transport is None:
             self._connections.pop(connection.association, None)
         why = {"reason": connection.broken_because} if connection.broken_because else {}
-        _log.info("association ended", ending=ending, **why, **_fields(connection.caller))
+        self._log.info("association ended", ending=ending, **why, **_fields(connection.caller))
         self._guarded("association_ended", connection.caller, ending, self._clock())
 
     def _on_echo(self, event: Any) -> int:
-        _log.info("echo answered", **_fields(self._connections[event.assoc].caller))
+        self._log.info("echo answered", **_fields(self._connections[event.assoc].caller))
         return 0x0000
 
     def _on_store(self, event: Any) -> Dataset:
@@ -337,13 +350,13 @@ class Receiver:
             answer = reception.finish()
         except Exception as error:
             # Neither the message nor the local variables: they may hold parts of the data set.
-            _log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+            self._log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
             reception.abandon()
             answer = _FAULT
         if answer.stored is not None:
             self._guarded("instance_stored", caller, answer.stored, self._clock())
         else:
-            _log.warning(
+            self._log.warning(
                 "instance refused",
                 status=f"{answer.status:04X}",
                 reason=answer.error_comment,
@@ -358,15 +371,27 @@ class Receiver:
         try:
             getattr(self._observer, event)(caller, *told)
         except Exception as error:
-            _log.error("observer failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+            self._log.error("observer failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
 
     def begin(self, caller: Caller, arrival: Arrival) -> Reception:
         """Begin to receive; a fault of ours is answered when the data set has come."""
         try:
             return self._begin(arrival)
         except Exception as error:
-            _log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+            self._log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
             return _Faulty()
+
+
+def _drop(_logger: Any, _method: str, _event: Any) -> Any:
+    raise structlog.DropEvent
+
+
+def _for_the_check(begin: Callable[[Arrival], Reception]) -> Receiver:
+    policy = AssociationPolicy(ae_title="CHECK")
+    settings = ReceiverSettings(host="127.0.0.1", port=0, association=policy, transport="unchecked")
+    receiver = Receiver(settings, begin=begin, observer=Unobserved(), log=structlog.wrap_logger(None, [_drop]))
+    receiver.start()
+    return receiver
 
 
 class _Connection:
@@ -388,6 +413,17 @@ class _Connection:
         self.broken_because = ""
         # Presentation context -> abstract and transfer syntax.
         self._syntaxes: dict[int, tuple[str, str]] = {}
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether both of pynetdicom's threads run."""
+        return bool(self.association.is_alive() and self.association.dul.is_alive())
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether both of pynetdicom's threads have run and ended."""
+        threads = (self.association, self.association.dul)
+        return self.association.ident is not None and not any(one.is_alive() for one in threads)
 
     def established(self) -> None:
         """Take note of what was agreed."""
@@ -440,31 +476,6 @@ class _Faulty:
 
     def abandon(self) -> None:
         """Keep nothing."""
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[None]:
-    """Turn the system's refusal of a port into words for the operator."""
-    try:
-        yield
-    except OSError as error:
-        raise SetupError(
-            f"The node cannot listen on {host}, port {port}: {error.strerror or error}.",
-            _REMEDIES.get(error.errno or 0, "Mend node.host or node.port."),
-        ) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _allow_descriptors(wanted: int) -> None:
-    """Raise our own limit of open files, as far as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted, hard)
-        )
 
 
 def _application_entity(settings: ReceiverSettings) -> Any:

@@ -28,7 +28,7 @@ from node.adapters.storage_scu import echo, store
 from node.config import Config, load
 from node.demo.phantom import Scan, WrittenCT, write_planning_ct
 from node.demo.picture import draw, structures_from_rtstruct
-from node.domain.arrival import Arrival, AssociationEnding, Caller, Fragment, StoreAnswer, StoredInstance
+from node.domain.arrival import Arrival, Fragment, StoreAnswer, StoredInstance, Unobserved
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
@@ -79,7 +79,7 @@ class PlanningSystem:
             association=AssociationPolicy(ae_title="TPS"),
             storage_classes={RTSTRUCT_CLASS: "RT Structure Set Storage", SEGMENTATION_CLASS: "Segmentation Storage"},
         )
-        self._receiver = Receiver(settings, begin=partial(_InMemory, self.received), observer=_Nobody())
+        self._receiver = Receiver(settings, begin=partial(_InMemory, self.received), observer=Unobserved())
         self._receiver.start()
         self.port = self._receiver.port
 
@@ -114,25 +114,6 @@ class _InMemory:
 
     def abandon(self) -> None:
         """Keep nothing."""
-
-
-class _Nobody:
-    """An observer that does not care."""
-
-    def association_opened(self, caller: Caller, now: float) -> None:
-        """Ignore it."""
-
-    def instance_stored(self, caller: Caller, stored: StoredInstance, now: float) -> None:
-        """Ignore it."""
-
-    def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
-        """Ignore it."""
-
-    def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
-        """Ignore it."""
-
-    def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
-        """Ignore it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

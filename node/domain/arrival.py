@@ -125,3 +125,22 @@ class ReceiverObserver(Protocol):
     def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
         """Take note of an association that was never opened, and why."""
         ...
+
+
+class Unobserved:
+    """A `ReceiverObserver` that takes no note."""
+
+    def association_opened(self, caller: Caller, now: float) -> None:
+        """Ignore it."""
+
+    def instance_stored(self, caller: Caller, stored: StoredInstance, now: float) -> None:
+        """Ignore it."""
+
+    def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
+        """Ignore it."""
+
+    def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
+        """Ignore it."""
+
+    def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
+        """Ignore it."""

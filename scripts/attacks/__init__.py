@@ -1,0 +1,1 @@
+"""A hostile network around the receiver: `scripts/attack --help`."""
