@@ -8,6 +8,7 @@ descriptors and unfinished files back where they were? Then mutated conversation
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -102,6 +103,8 @@ def _show(verdicts: Sequence[Verdict], took_s: float) -> None:
 
 
 if __name__ == "__main__":
+    # Unwind, so that no receiver stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main())
     except NotStartedError as error:

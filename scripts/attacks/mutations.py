@@ -116,7 +116,8 @@ def fuzz(scene: Scene, count: int, seed: int) -> Outcome:
         scene.store(),
         release_request(),
     ]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         conversations = pool.map(lambda n: [_conversation(scene.elsewhere(n), recorded, seed, n)], range(parts[0]))
         messages = pool.map(lambda n: [_message(scene.elsewhere(n), recorded, seed, n)], range(parts[1]))
         starts = range(0, parts[2], PER_ASSOCIATION)
@@ -128,6 +129,9 @@ def fuzz(scene: Scene, count: int, seed: int) -> Outcome:
         )
         of_data_sets = [reaction for some in data_sets for reaction in some]
         seen = tally([*of_data_sets, *(reaction for some in (*conversations, *messages) for reaction in some)])
+    finally:
+        # Whoever presses Ctrl-C need not wait for the rest.
+        pool.shutdown(cancel_futures=True)
     ended = of_data_sets.count(Reaction.ENDED)
     unanswered = (f"{ended} associations were ended where a data set was to be refused",) if ended else ()
     return Outcome(
