@@ -208,6 +208,10 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         reception, self._reception = self._reception, None
         if reception is not None:
             reception.abandon()
+        # Now, not when the collector comes for pynetdicom's circle of references: hundreds that end at once add up.
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
         with self._wake_lock:
             if self._wake >= 0:
                 os.close(self._wake)
