@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from node.domain.errors import InputError
+from node.domain.evidence import ArchiveAnswer
 from node.domain.grid import Plane
+from node.domain.habits import Lesson
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Route
@@ -59,6 +61,9 @@ class World:
         self.reads: list[str] = []
         self.endings = ["released"]
         self.refused: dict[str, str] = {}
+        self.policies: dict[str, CompletionPolicy] = {}
+        self.lessons: list[Lesson] = []
+        self.manifests: Sequence[dict[str, Any]] = []
         for plane in grid(slices=count).planes:
             self.add(instance(plane, 100.0))
 
@@ -71,7 +76,9 @@ class World:
             ledger=self,
             queue=self,
             routes=routes,
-            policy=CompletionPolicy(),
+            policy=CompletionPolicy(new_senders="settle"),
+            policies=self.policies,
+            archives=self,
             read_instance=self.read,
             log=lambda *_, **__: None,
         )
@@ -121,11 +128,31 @@ class World:
     def series_sent_since(self, association: int) -> Sequence[str]:
         return [SERIES] if len(self.endings) > association else []
 
+    def other_series_of(self, association_id: str, series_uid: str) -> Sequence[str]:
+        return []
+
+    def lessons_of(self, calling_ae_title: str) -> Sequence[Lesson]:
+        return self.lessons
+
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        self.lessons = list(lessons)
+
+    # the archives
+    def knows(self, calling_ae_titles: Sequence[str]) -> bool:
+        return False
+
+    def ask(self, calling_ae_titles: Sequence[str], study_uid: str, series_uid: str, had: int) -> None:
+        raise AssertionError("there is no archive")
+
+    def answer(self, series_uid: str) -> ArchiveAnswer | None:
+        return None
+
     def note_series(self, series_uid: str, facts: Any) -> None:
         self.rows[series_uid] = {**self.rows.get(series_uid, {}), **facts}
 
-    def accept_series(self, series_uid: str, facts: Any, manifest: Any, jobs: Any, enqueue: Any) -> None:
+    def accept_series(self, series_uid: str, facts: Any, manifests: Any, jobs: Any, enqueue: Any) -> None:
         self.note_series(series_uid, facts)
+        self.manifests = manifests
         for job in jobs:
             self.jobs.setdefault(job["job"], job)
         enqueue(self.enqueued)

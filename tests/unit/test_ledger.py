@@ -24,6 +24,7 @@ FACTS: dict[str, Any] = {
     "fingerprint": "f" * 64,
     "route": "planning-ct",
 }
+MANIFEST = {"fingerprint": "f" * 64}
 JOB: dict[str, Any] = {
     "job": "1.2.3/ffff/m/1",
     "series_uid": SERIES,
@@ -67,29 +68,29 @@ def test_associations_end_once_and_open_ones_are_lost_at_the_next_start(ledger: 
 
 def test_an_accepted_series_and_its_jobs_are_all_there_or_not_at_all(ledger: Ledger) -> None:
     with pytest.raises(RuntimeError):
-        ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], fail)
+        ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": []}], [JOB], fail)
 
     assert ledger.all_series() == []
     assert ledger.all_jobs() == []
 
-    ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": []}], [JOB], enqueue_nothing)
 
-    assert ledger.manifest(SERIES, "f" * 64) == {"planes": []}
+    assert ledger.manifest(SERIES, "f" * 64) == {**MANIFEST, "planes": []}
     assert [job["state"] for job in ledger.all_jobs()] == [JobState.QUEUED]
 
 
 def test_the_same_series_again_makes_no_second_job_and_changes_no_manifest(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {"planes": [1]}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": [1]}], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
 
-    ledger.accept_series(SERIES, FACTS, {"planes": [2]}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": [2]}], [JOB], enqueue_nothing)
 
-    assert ledger.manifest(SERIES, "f" * 64) == {"planes": [1]}
+    assert ledger.manifest(SERIES, "f" * 64) == {**MANIFEST, "planes": [1]}
     assert [job["state"] for job in ledger.all_jobs()] == [JobState.CONTOURING]
 
 
 def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
     output = {"kind": "rtstruct", "sop_instance_uid": "9.9", "path": "results/x.dcm", "sha256": "0" * 64}
     ledger.finish_job(JOB["job"], {}, [output], ["tps"], enqueue_nothing)
@@ -102,7 +103,7 @@ def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
 
 
 def test_outputs_without_their_deliveries_are_never_committed(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
 
     with pytest.raises(RuntimeError):
