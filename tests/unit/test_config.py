@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from node.config import CompletionSection, Config, DeliverySection, Destination, NodeSection, RouteSection, load, parse
+from node.config import (
+    ArchiveSection,
+    CompletionSection,
+    Config,
+    DeliverySection,
+    Destination,
+    NodeSection,
+    RouteSection,
+    load,
+    parse,
+)
 from node.domain.errors import SetupError
 from node.resources import shipped
 
@@ -45,6 +55,7 @@ def test_the_shipped_configuration_is_valid() -> None:
     [
         ("node", NodeSection),
         ("completion", CompletionSection),
+        ("archives", ArchiveSection),
         ("delivery", DeliverySection),
         ("destinations", Destination),
         ("routes", RouteSection),
@@ -52,7 +63,7 @@ def test_the_shipped_configuration_is_valid() -> None:
 )
 def test_the_shipped_configuration_explains_every_key(header: str, section: Any) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    part = re.split(r"^\[+", text, flags=re.MULTILINE)
+    part = re.split(r"^(?:# )?\[+", text, flags=re.MULTILINE)
     body = next(one for one in part if re.match(rf"{header}\]", one))
 
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", body, flags=re.MULTILINE))
@@ -62,8 +73,9 @@ def test_the_shipped_configuration_explains_every_key(header: str, section: Any)
 
 def test_commented_keys_show_the_defaults() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    # The examples that no default could be.
-    uncommented = re.sub(r"^# (?!calling_ae_title|unless)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    # The examples that no default could be: whole tables, up to the next empty line, and single keys.
+    text = re.sub(r"^# \[\[.*?\n\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    uncommented = re.sub(r"^# (?!calling_ae_title|unless|completion)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
 
@@ -77,6 +89,27 @@ def test_folders_are_absolute_wherever_they_are_read_from(tmp_path: Path, monkey
 def test_an_unknown_key_is_named_with_the_nearest() -> None:
     with pytest.raises(SetupError, match=r"node\.prot: unknown key — did you mean 'port'\?"):
         parse(minimal(node={"prot": 11112}))
+
+
+def test_a_route_changes_only_what_it_names_of_the_completion() -> None:
+    route = {**minimal()["routes"][0], "completion": {"quiet_period_s": 30, "new_senders": "settle"}}
+
+    policy = parse(minimal(routes=[route], completion={"settle_s": 2.0})).policies()["planning-ct"]
+
+    assert (policy.quiet_period_s, policy.settle_s, policy.new_senders) == (30.0, 2.0, "settle")
+
+
+def test_a_route_that_names_nothing_waits_as_the_node_does() -> None:
+    config = parse(minimal(completion={"quiet_period_s": 90}))
+
+    assert config.policies() == {"planning-ct": config.completion.policy()}
+
+
+def test_an_unknown_key_of_a_routes_completion_is_named_with_the_nearest() -> None:
+    route = {**minimal()["routes"][0], "completion": {"quiet_period": 30}}
+
+    with pytest.raises(SetupError, match=r"completion\.quiet_period: unknown key — did you mean 'quiet_period_s'\?"):
+        parse(minimal(routes=[route]))
 
 
 def test_an_unknown_section_is_named_with_the_nearest() -> None:
