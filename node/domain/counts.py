@@ -21,6 +21,8 @@ class Stated:
     here: int
     stated: int
     says: str
+    # Of one acquisition, of which a series may have several.
+    of_acquisition: bool = False
 
     def __str__(self) -> str:
         """Give it as words: '42 of 60 images, says Images in Acquisition'."""
@@ -43,7 +45,7 @@ def stated_in(instances: Iterable[ReceivedInstance]) -> tuple[Stated, ...]:
         here = len({one.sop_instance_uid for one in images})
         largest = max(one.images_in_acquisition or 0 for one in images)
         which = f" of acquisition {number}" if len(acquisitions) > 1 else ""
-        stated.append(Stated(here=here, stated=largest, says=f"Images in Acquisition{which}"))
+        stated.append(Stated(here=here, stated=largest, says=f"Images in Acquisition{which}", of_acquisition=True))
     return tuple(stated)
 
 

@@ -46,6 +46,8 @@ PAUSE_FACTOR = 3.0
 # At least, where the next association may be on its way, and where one is open.
 SEVERAL_S = 5.0
 OPEN_S = 15.0
+# A scanner that steps through the body makes an acquisition of every rotation, with fewer images than this.
+WHOLE_ACQUISITION = 25
 # All are here: only files of the same moment may be on their way.
 AT_ONCE_S = 0.1
 
@@ -124,12 +126,19 @@ def broken_words(associations: Iterable[AssociationFact]) -> str:
 
 
 def _counted(facts: SeriesFacts, policy: CompletionPolicy) -> Wait | None:
-    """Give the wait where the images themselves state how many there are, and all are here."""
+    """Give the wait where the images themselves state how many there are, and all are here.
+
+    What they state of an acquisition says nothing as long as the sender is at it; nor where the sender is known for
+    several in a series, or not known and the acquisition is as small as one rotation.
+    """
     stated = stated_in(facts.instances)
-    # Of an acquisition: more of them may come, as long as the sender is at it, or where it is known for that.
     done = bool(facts.associations) and all(one.is_done for one in facts.associations)
-    several = any(one.several_counts for one in facts.habits.values())
-    if not stated or not done or several or any(one.here != one.stated for one in stated):
+    if not stated or not done or any(one.here != one.stated for one in stated):
+        return None
+    known = _known(facts, policy)
+    small = not known and any(one.stated < WHOLE_ACQUISITION for one in stated if one.of_acquisition)
+    several = any(one.several_counts for one in known)
+    if small or several:
         return None
     return Wait(seconds=min(AT_ONCE_S, policy.quiet_period_s), evidence=tuple(map(str, stated)))
 

@@ -172,13 +172,14 @@ def _silence(facts: SeriesFacts, wait: Wait, silence_s: float) -> tuple[str, ...
 
 def _complete(facts: SeriesFacts, volumes: Volumes, evidence: tuple[str, ...]) -> Complete:
     manifests = tuple(_manifest(facts, one.stack, volumes.no_images) for one in volumes.found)
-    several = len(manifests) > 1
-    described = [
-        f"volume {number} of {len(manifests)}, {found.told_by}: {_regularity(manifest.grid)}"
-        if several
-        else _regularity(manifest.grid)
-        for number, (found, manifest) in enumerate(zip(volumes.found, manifests, strict=True), start=1)
-    ]
+    described = [_regularity(manifest.grid) for manifest in manifests]
+    if len(manifests) > 1:
+        described = [
+            f"volume {number} of {len(manifests)} ({manifest.fingerprint[:8]}), {found.told_by}: {words}"
+            for number, (found, manifest, words) in enumerate(
+                zip(volumes.found, manifests, described, strict=True), start=1
+            )
+        ]
     declined = [f"no volume, {one.told_by}: {one.reason}" for one in volumes.declined]
     return Complete(
         manifests=manifests,

@@ -85,7 +85,9 @@ def test_a_tilted_phantom_is_whole_and_its_scout_and_captures_are_none() -> None
 
     assert phantom.evidence[0] == "54 planes, 2.371 mm apart, regular, each shifted by 0.793 mm (gantry tilt)"
     # tan 18.5° = 0.3346
-    assert phantom.manifests[0].grid.tilt_mm / phantom.manifests[0].grid.slice_spacing_mm == pytest.approx(0.3346, abs=1e-3)
+    assert phantom.manifests[0].grid.tilt_mm / phantom.manifests[0].grid.slice_spacing_mm == pytest.approx(
+        0.3346, abs=1e-3
+    )
     assert verdict_of(folder / "philips-scout") == Stalled(reason="only localizer images (1)")
     assert verdict_of(folder / "philips-exam-summary-sc") == Stalled(
         reason="no image plane in 5 instances: 5 × Secondary Capture Image Storage is no CT, MR or PET image"
