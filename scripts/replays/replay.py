@@ -1,10 +1,10 @@
 """Replay how senders send against the rules of completeness, with a clock of its own.
 
 For every pattern, over many seeds: seconds from the last instance to "whole", and how often a rule said so too early.
-The node's own `assess` is asked for a new sender ("cold"), for a new one with `new_senders = "settle"`, and for one that
-it has learned; beside it stand pure silence and the release of the association. Exit status 1 if the node's rule breaks
-its promise: at most 3 s where there is evidence, never too early where evidence contradicts, and never too early with a
-known sender, but in two patterns that nothing can tell beforehand.
+The node's own `assess` is asked for a new sender ("cold"), for a new one with `new_senders = "settle"`, and for one
+that it has learned; beside it stand pure silence and the release of the association. Exit status 1 if the node's rule
+breaks its promise: at most 3 s where there is evidence, never too early where evidence contradicts, and never too early
+with a known sender, but in two patterns that nothing can tell beforehand.
 """
 
 import argparse
