@@ -5,6 +5,7 @@ archive that does not give it, the answers at image level are counted.
 """
 
 import socket
+import time
 from typing import Any
 
 from pydicom import Dataset
@@ -40,17 +41,17 @@ def count_instances(
     """
     association = _open(archive, calling_ae_title, timeout_s)
     try:
-        found = _find(association, archive, _identifier("SERIES", study_uid, series_uid))
-        counts = [one.get("NumberOfSeriesRelatedInstances") for one in found]
-        if found and counts[0] is None:
-            count = len(_find(association, archive, _identifier("IMAGE", study_uid, series_uid)))
-        else:
-            count = int(counts[0]) if found else 0
+        found = _find(association, _identifier("SERIES", study_uid, series_uid), timeout_s)
+        # Some archives answer with every series of the study.
+        own = [one for one in found if one.get("SeriesInstanceUID") == series_uid]
+        stated = own[0].get("NumberOfSeriesRelatedInstances") if own else 0
+        if stated is None:
+            stated = len(_find(association, _identifier("IMAGE", study_uid, series_uid), timeout_s))
     except BaseException:
         association.abort()
         raise
     association.release()
-    return count
+    return int(stated)
 
 
 def _identifier(level: str, study_uid: str, series_uid: str) -> Dataset:
@@ -82,12 +83,16 @@ def _open(archive: PeerAddress, calling_ae_title: str, timeout_s: float) -> Any:
     return association
 
 
-def _find(association: Any, archive: PeerAddress, identifier: Dataset) -> list[Dataset]:
+def _find(association: Any, identifier: Dataset, timeout_s: float) -> list[Dataset]:
     """Give the answers that match; the last one carries the status."""
     found: list[Dataset] = []
+    heard_at = time.monotonic()
     for status, answer in association.send_c_find(identifier, STUDY_ROOT_FIND_CLASS):
         if "Status" not in status:
-            raise PeerError("it did not answer in time")
+            if time.monotonic() - heard_at >= timeout_s:
+                raise PeerError(f"it did not answer within {timeout_s:g} s")
+            raise PeerError("it aborted the association instead of answering")
+        heard_at = time.monotonic()
         if status.Status not in _PENDING:
             if status.Status != 0:
                 raise PeerError(f"it answers C-FIND with status 0x{status.Status:04X}")

@@ -261,6 +261,7 @@ def orthanc(folder: Path) -> Iterator[tuple[int, Any]]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
         "Plugins": [],
     }
     path = folder / "orthanc.json"

@@ -1,6 +1,7 @@
 """The ledger: a fact and its work in one transaction, and no state changes but along its table."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from node.adapters.database import open_database
 from node.adapters.ledger import Ledger
 from node.domain.errors import ResourceError
+from node.domain.habits import LESSONS_REMEMBERED, Lesson
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 
 SERIES = "1.2.3"
@@ -147,3 +149,51 @@ def test_the_latest_reason_of_a_refusal_is_kept_by_series(ledger: Ledger) -> Non
     ledger.instance_refused("1.2.4", "1.2.4.1", "0xA700: disk low")
 
     assert ledger.refused_of(SERIES) == {"1.2.3.1": "0xC000: cut off"}
+
+
+def lesson(number: int, title: str = "CT1", **changes: Any) -> Lesson:
+    usual = Lesson(
+        calling_ae_title=title,
+        series_instance_uid=f"1.2.{number}",
+        learned_at=float(number),
+        instances=10,
+        associations=1,
+        within_s=1.0,
+        between_s=0.0,
+        counted_acquisitions=0,
+    )
+    return replace(usual, **changes)
+
+
+def test_a_series_that_is_judged_again_teaches_anew_instead_of_twice(ledger: Ledger) -> None:
+    ledger.learn([lesson(1), lesson(1, title="PACS")])
+    ledger.learn([lesson(1, between_s=45.0)])
+
+    assert ledger.lessons_of("CT1") == (lesson(1, between_s=45.0),)
+    assert ledger.all_lessons() == (lesson(1, between_s=45.0), lesson(1, title="PACS"))
+
+
+def test_the_oldest_lessons_of_a_sender_are_forgotten(ledger: Ledger) -> None:
+    ledger.learn([lesson(0, title="PACS")])
+    for number in range(LESSONS_REMEMBERED + 3):
+        ledger.learn([lesson(number)])
+
+    learned = [one.learned_at for one in ledger.lessons_of("CT1")]
+    assert learned == [float(number) for number in range(3, LESSONS_REMEMBERED + 3)]
+    assert len(ledger.lessons_of("PACS")) == 1
+
+
+def test_every_volume_of_a_series_keeps_its_manifest(ledger: Ledger) -> None:
+    other = {**MANIFEST, "fingerprint": "e" * 64}
+
+    ledger.accept_series(SERIES, FACTS, [MANIFEST, other], [JOB], enqueue_nothing)
+
+    assert ledger.manifest(SERIES, "e" * 64) == other
+    assert ledger.manifest(SERIES, "f" * 64) == MANIFEST
+
+
+def test_the_other_series_of_an_association_are_named(ledger: Ledger) -> None:
+    for association, series in (("a", SERIES), ("a", "1.2.4"), ("b", "1.2.5")):
+        ledger.association_contributes(association, "CT1", series, 1.0)
+
+    assert ledger.other_series_of("a", SERIES) == ("1.2.4",)
