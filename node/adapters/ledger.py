@@ -7,6 +7,7 @@ are committed together. Times are seconds since the epoch. Holds no patient name
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -147,6 +148,7 @@ _event = sa.Table(
     sa.UniqueConstraint("kind", "subject", "text", name="event_once"),
 )
 
+_ASSOCIATION_FACT = ("association_id", "calling_ae_title", "ending", "opened_at", "ended_at")
 # Enqueues work within the caller's transaction: (connection, queue, arguments).
 Enqueue = Callable[[sa.Connection], None]
 Row = dict[str, Any]
@@ -208,17 +210,9 @@ class Ledger:
 
     def associations_of(self, series_uid: str) -> tuple[AssociationFact, ...]:
         """Give every association that sent to a series."""
-        query = sa.select(_association).where(_association.c.series_uid == series_uid)
-        return tuple(
-            AssociationFact(
-                association_id=row["association_id"],
-                calling_ae_title=row["calling_ae_title"],
-                ending=row["ending"],
-                opened_at=row["opened_at"],
-                ended_at=row["ended_at"],
-            )
-            for row in self._rows(query)
-        )
+        columns = [_association.c[name] for name in _ASSOCIATION_FACT]
+        query = sa.select(*columns).where(_association.c.series_uid == series_uid)
+        return tuple(AssociationFact(**row) for row in self._rows(query))
 
     def instance_refused(self, series_uid: str, sop_instance_uid: str, reason: str) -> None:
         """Note that a series lacks an instance, for it was refused."""
@@ -258,7 +252,7 @@ class Ledger:
         """Keep what a series taught of its senders, in place of what it taught before; forget their oldest."""
         with self._transaction() as connection:
             for lesson in lessons:
-                values = {name: getattr(lesson, name) for name in Lesson.__slots__}
+                values = asdict(lesson)
                 connection.execute(
                     insert(_lesson)
                     .values(**values)
@@ -266,11 +260,8 @@ class Ledger:
                 )
                 own = _lesson.c.calling_ae_title == lesson.calling_ae_title
                 latest = sa.select(_lesson.c.series_instance_uid).where(own).order_by(_lesson.c.learned_at.desc())
-                connection.execute(
-                    sa.delete(_lesson).where(
-                        own, _lesson.c.series_instance_uid.not_in(latest.limit(LESSONS_REMEMBERED))
-                    )
-                )
+                kept = _lesson.c.series_instance_uid.in_(latest.limit(LESSONS_REMEMBERED))
+                connection.execute(sa.delete(_lesson).where(own, ~kept))
 
     def lessons_of(self, calling_ae_title: str) -> tuple[Lesson, ...]:
         """Give what the latest series of a sender taught."""

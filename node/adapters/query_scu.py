@@ -6,7 +6,7 @@ archive that does not give it, the answers at image level are counted.
 
 import socket
 import time
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydicom import Dataset
 from pydicom.uid import UID
@@ -18,6 +18,9 @@ from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_
 
 STUDY_ROOT_FIND_CLASS = "1.2.840.10008.5.1.4.1.2.2.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+
+Level = Literal["SERIES", "IMAGE"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 _PENDING = (0xFF00, 0xFF01)
 # No series has more; an archive that answers on and on is not listened to.
@@ -54,15 +57,20 @@ def count_instances(
     return int(stated)
 
 
-def _identifier(level: str, study_uid: str, series_uid: str) -> Dataset:
+def keys(level: Level) -> dict[str, str]:
+    """Give the keys of a question at a level: keyword -> how it is matched."""
+    unique = {"StudyInstanceUID": "single value", "SeriesInstanceUID": "single value"}
+    asked_for = "NumberOfSeriesRelatedInstances" if level == "SERIES" else "SOPInstanceUID"
+    return {**unique, asked_for: "universal"}
+
+
+def _identifier(level: Level, study_uid: str, series_uid: str) -> Dataset:
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
+    for keyword in keys(level):
+        setattr(identifier, keyword, None)
     identifier.StudyInstanceUID = study_uid
     identifier.SeriesInstanceUID = series_uid
-    if level == "SERIES":
-        identifier.NumberOfSeriesRelatedInstances = None
-    else:
-        identifier.SOPInstanceUID = ""
     return identifier
 
 

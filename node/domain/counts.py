@@ -49,6 +49,12 @@ def stated_in(instances: Iterable[ReceivedInstance]) -> tuple[Stated, ...]:
     return tuple(stated)
 
 
+def is_every_image_counted(instances: Iterable[ReceivedInstance]) -> bool:
+    """Tell whether the series' number is stated, or that of the acquisition in every image."""
+    images = [one for one in instances if one.planes]
+    return any(one.series_related_instances for one in images) or all(one.images_in_acquisition for one in images)
+
+
 def why_number_lacks(instances: Iterable[ReceivedInstance]) -> str:
     """Say which Instance Number up to the highest is not there; empty where none lacks, or none is known.
 

@@ -30,6 +30,7 @@ from node.domain.counts import (
     archive_has_more,
     archive_words,
     ask_archive_at,
+    is_every_image_counted,
     stated_in,
     why_number_lacks,
 )
@@ -135,6 +136,8 @@ def _counted(facts: SeriesFacts, policy: CompletionPolicy) -> Wait | None:
     done = bool(facts.associations) and all(one.is_done for one in facts.associations)
     if not stated or not done or any(one.here != one.stated for one in stated):
         return None
+    if not is_every_image_counted(facts.instances):
+        return None
     known = _known(facts, policy)
     small = not known and any(one.stated < WHOLE_ACQUISITION for one in stated if one.of_acquisition)
     several = any(one.several_counts for one in known)
@@ -193,7 +196,6 @@ def _habitual_s(facts: SeriesFacts, known: list[Habits], policy: CompletionPolic
         habitual.append(after_release_s(habits, policy))
         habitual.append(while_open_s(habits, policy) if is_open else 0.0)
         habitual.append(HABIT_FACTOR * habits.within_s if passed_on else 0.0)
-        habitual.append(HABIT_FACTOR * habits.between_s if several else 0.0)
     return max(min(policy.quiet_period_s, max(floors)), min(LONGEST_WAIT_S, max(habitual)))
 
 

@@ -9,6 +9,7 @@ from node.domain.counts import (
     archive_has_more,
     archive_words,
     ask_archive_at,
+    is_every_image_counted,
     stated_in,
     why_number_lacks,
 )
@@ -68,6 +69,14 @@ def test_a_number_of_the_series_counts_the_whole_series() -> None:
     assert [str(one) for one in stated_in(images)] == [
         "3 of 7 images, says Number of Series Related Instances in the images"
     ]
+
+
+def test_an_acquisition_that_does_not_state_its_number_leaves_the_series_uncounted() -> None:
+    counted = tuple(replace(one, images_in_acquisition=3) for one in stack(3))
+
+    assert is_every_image_counted(counted)
+    assert not is_every_image_counted((*counted, *stack(2, name="b")))
+    assert is_every_image_counted((*stack(2, name="b"), replace(counted[0], series_related_instances=5)))
 
 
 def test_images_that_state_nothing_are_compared_with_nothing() -> None:

@@ -175,6 +175,8 @@ def stating(count: int, images: int = 30, **changes: Any) -> list[ReceivedInstan
         (known(facts(stating(8, images=8), "released")), 0.1),
         (known(facts(stating(30), "released"), several_counts=True), 3.0),
         (facts(without(tuple(stating(30)), 7), "released"), 60.0),
+        # The second acquisition says nothing of its number.
+        (facts([*stating(30), *stating(0, 40)[30:]], "released"), 60.0),
         (facts([replace(one, series_related_instances=8) for one in stack(8)], "released"), 0.1),
     ],
 )
