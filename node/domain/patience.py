@@ -107,13 +107,12 @@ def is_known(habits: Habits | None, policy: CompletionPolicy) -> bool:
 
 def _contradictions(facts: SeriesFacts, shape: Volumes | Obstacle) -> tuple[str, ...]:
     """Name what says that the series is not whole."""
+    found = [archive_words(facts) if archive_has_more(facts) else "", broken_words(facts.associations)]
     if isinstance(shape, Obstacle):
-        return (shape.reason,)
-    found = [str(one) for one in stated_in(facts.instances) if one.here < one.stated]
+        return tuple(filter(None, [shape.reason, *found]))
+    found += [str(one) for one in stated_in(facts.instances) if one.here < one.stated]
     found.append(why_number_lacks(facts.instances))
     found.append("" if shape.is_even else "its volumes are not alike in their number of planes")
-    found.append(archive_words(facts) if archive_has_more(facts) else "")
-    found.append(broken_words(facts.associations))
     return tuple(filter(None, found))
 
 

@@ -164,10 +164,11 @@ def _short(facts: SeriesFacts) -> str:
 
 
 def _silence(facts: SeriesFacts, wait: Wait, silence_s: float) -> tuple[str, ...]:
-    silence = f"no instance for {silence_s:.1f} s"
+    """Say what else is to be known: what was waited for, an abort, an archive that could not say, the silence."""
+    said = [*wait.because, broken_words(facts.associations)]
     if facts.archive is not None and facts.archive.count is None:
-        return *wait.because, archive_words(facts), silence
-    return *wait.because, silence
+        said.append(archive_words(facts))
+    return *dict.fromkeys(filter(None, said)), f"no instance for {silence_s:.1f} s"
 
 
 def _complete(facts: SeriesFacts, volumes: Volumes, evidence: tuple[str, ...]) -> Complete:

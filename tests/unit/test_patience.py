@@ -207,6 +207,21 @@ def test_an_archive_whose_number_is_reached_completes_at_once(endings: list[Endi
     assert "10 of 10 instances, says the archive PACS" in verdict.evidence
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        replace(facts(stack(), "aborted"), **archive(10)),
+        facts([multi_frame("1", 5)], "aborted"),
+        facts(stack(), "aborted"),
+        facts(without(stack(), 4), "aborted"),
+        replace(facts(stack(), "aborted"), **archive(60, asked_at=LAST + 60.0)),
+    ],
+)
+@pytest.mark.parametrize("later_s", [0.2, 100.0])
+def test_every_verdict_says_that_an_association_was_aborted(told: SeriesFacts, later_s: float) -> None:
+    assert words(assess(told, LAST + later_s, WAIT)).count("an association was aborted") == 1
+
+
 def test_an_archive_that_has_more_is_asked_again_and_then_the_series_stalls() -> None:
     told = known(replace(facts(stack(), "released"), **archive(60)))
     asked_again = replace(told, **archive(60, had=10, asked_at=LAST + 60.0))
