@@ -16,6 +16,8 @@ from node.domain.instance import ReceivedInstance
 LONGEST_WAIT_S = 600.0
 # Habits fade: older series of a sender are forgotten.
 LESSONS_REMEMBERED = 50
+# From an instance's file to the note of its association; both are synced to disk between.
+_NOTED_WITHIN_S = 5.0
 # Fewer instances show no gaps worth the name.
 LEAST_INSTANCES = 3
 
@@ -118,7 +120,8 @@ def _lesson(
         series_instance_uid=series_instance_uid,
         learned_at=learned_at,
         instances=len(instances),
-        associations=len(associations),
+        # One that sent only what was here already brought no file.
+        associations=sum(any(opened_at <= at <= ended_at for at in times) for opened_at, ended_at in spans),
         within_s=within_s,
         between_s=between_s,
         counted_acquisitions=len(counted),
@@ -126,7 +129,8 @@ def _lesson(
 
 
 def _span(association: AssociationFact, times: Sequence[float]) -> tuple[float, float]:
-    # It is noted a little after its first instance became a file: that instance is the latest at that time.
+    # It is noted a little after its first instance became a file: mostly that is the latest file at that time.
     before = bisect_right(times, association.opened_at)
-    opened_at = times[before - 1] if before else association.opened_at
+    first_at = times[before - 1] if before else association.opened_at
+    opened_at = first_at if association.opened_at - first_at <= _NOTED_WITHIN_S else association.opened_at
     return opened_at, inf if association.ended_at is None else association.ended_at

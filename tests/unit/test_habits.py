@@ -71,6 +71,23 @@ def test_an_association_that_is_still_open_spans_what_follows() -> None:
     assert lesson_of(arrived(100.0, 101.0, 111.0), association("a", 100.0, None, "open")).within_s == 10.0
 
 
+def test_an_association_that_sent_nothing_new_is_no_habit() -> None:
+    lesson = lesson_of(
+        arrived(100.0, 101.0, 102.0), association("a", 100.01, 102.5), association("again", 900.0, 905.0)
+    )
+
+    assert (lesson.associations, lesson.within_s, lesson.between_s) == (1, 1.0, 0.0)
+
+
+def test_what_is_sent_again_before_what_is_new_does_not_hide_the_gap_between() -> None:
+    # The second begins with what was here already, so its first file comes later than it was noted.
+    lesson = lesson_of(
+        arrived(100.0, 101.0, 141.0, 142.0), association("a", 100.01, 101.5), association("b", 138.0, 143.0)
+    )
+
+    assert (lesson.associations, lesson.within_s, lesson.between_s) == (2, 1.0, 40.0)
+
+
 def test_each_sender_is_learned_from_for_itself_and_from_its_own_images() -> None:
     instances = [*arrived(100.0, 101.0, 102.0), *arrived(100.0, 107.0, 110.0, title="PACS")]
     told = [association("a", 100.0, 103.0), association("b", 100.0, 111.0, title="PACS")]
