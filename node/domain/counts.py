@@ -50,9 +50,8 @@ def stated_in(instances: Iterable[ReceivedInstance]) -> tuple[Stated, ...]:
 
 
 def is_every_image_counted(instances: Iterable[ReceivedInstance]) -> bool:
-    """Tell whether the series' number is stated, or that of the acquisition in every image."""
-    images = [one for one in instances if one.planes]
-    return any(one.series_related_instances for one in images) or all(one.images_in_acquisition for one in images)
+    """Tell whether every image states the number of its acquisition."""
+    return all(one.images_in_acquisition for one in instances if one.planes)
 
 
 def why_number_lacks(instances: Iterable[ReceivedInstance]) -> str:

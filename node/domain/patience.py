@@ -5,7 +5,7 @@ Evidence shortens the wait, contradictions lengthen it, habits do both. Silence 
 | evidence | seconds |
 |---|---|
 | every image is a multi-frame object, or a concatenation that is all there | 0 |
-| an archive that was asked has no more; or the images state as many as are here, every association being done | 0.1 |
+| an archive that was asked has no more; or the images state as many as are here | 0.1 |
 | a sender that is not known (``new_senders = "wait"``) | the quiet period |
 | one association, released, of a sender known to use but one | ``settle_s`` |
 | several associations | ``settle_s`` (5 where that is no habit), or 2.5 times the longest gap between associations |
@@ -128,21 +128,22 @@ def broken_words(associations: Iterable[AssociationFact]) -> str:
 def _counted(facts: SeriesFacts, policy: CompletionPolicy) -> Wait | None:
     """Give the wait where the images themselves state how many there are, and all are here.
 
-    What they state of an acquisition says nothing as long as the sender is at it; nor where the sender is known for
-    several in a series, or not known and the acquisition is as small as one rotation.
+    What they state of an acquisition says nothing as long as the sender is at it, nor where an image does not state it;
+    nor where the sender is known for several in a series, or not known and the acquisition is as small as one rotation.
     """
     stated = stated_in(facts.instances)
+    if not stated or any(one.here != one.stated for one in stated):
+        return None
+    at_once = Wait(seconds=min(AT_ONCE_S, policy.quiet_period_s), evidence=tuple(map(str, stated)))
+    if not all(one.of_acquisition for one in stated):
+        return at_once
     done = bool(facts.associations) and all(one.is_done for one in facts.associations)
-    if not stated or not done or any(one.here != one.stated for one in stated):
-        return None
-    if not is_every_image_counted(facts.instances):
-        return None
     known = _known(facts, policy)
-    small = not known and any(one.stated < WHOLE_ACQUISITION for one in stated if one.of_acquisition)
+    small = not known and any(one.stated < WHOLE_ACQUISITION for one in stated)
     several = any(one.several_counts for one in known)
-    if small or several:
+    if not done or small or several or not is_every_image_counted(facts.instances):
         return None
-    return Wait(seconds=min(AT_ONCE_S, policy.quiet_period_s), evidence=tuple(map(str, stated)))
+    return at_once
 
 
 def _patient(facts: SeriesFacts, policy: CompletionPolicy, against: tuple[str, ...]) -> Wait:

@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
         return Stalled(reason="; ".join(filter(None, [_short(facts), broken_words(facts.associations)])))
     try:
         return _complete(facts, shape, (*wait.evidence, *_silence(facts, wait, silence_s)))
-    except InputError as error:  # the grid refuses, for instance, cosines that are no unit vectors
+    except InputError as error:
         return Stalled(reason=error.reason)
 
 
@@ -172,31 +172,48 @@ def _silence(facts: SeriesFacts, wait: Wait, silence_s: float) -> tuple[str, ...
 
 
 def _complete(facts: SeriesFacts, volumes: Volumes, evidence: tuple[str, ...]) -> Complete:
-    manifests = tuple(_manifest(facts, one.stack, volumes.no_images) for one in volumes.found)
-    described = [_regularity(manifest.grid) for manifest in manifests]
-    if len(manifests) > 1:
-        described = [
-            f"volume {number} of {len(manifests)} ({manifest.fingerprint[:8]}), {found.told_by}: {words}"
-            for number, (found, manifest, words) in enumerate(
-                zip(volumes.found, manifests, described, strict=True), start=1
-            )
-        ]
-    declined = [f"no volume, {one.told_by}: {one.reason}" for one in volumes.declined]
+    manifests: list[SeriesManifest] = []
+    told: list[str] = []
+    declined = list(volumes.declined)
+    for found in volumes.found:
+        try:
+            manifests.append(_manifest(facts, found.stack, volumes.no_images))
+            told.append(found.told_by)
+        except InputError as error:  # the grid refuses, for instance, cosines that are no unit vectors
+            uids = tuple(one.sop_instance_uid for one in found.stack.instances)
+            declined.append(NoVolume(reason=error.reason, told_by=found.told_by, sop_instance_uids=uids))
+    if not manifests:
+        raise InputError(declined[-1].reason)
     return Complete(
-        manifests=manifests,
-        declined=volumes.declined,
-        left_out=_left_out(volumes, manifests),
-        evidence=(*described, *declined, *evidence),
+        manifests=tuple(manifests),
+        declined=tuple(declined),
+        left_out=_left_out(volumes, manifests, declined),
+        evidence=(*_described(manifests, told), *_said_of(declined), *evidence),
     )
 
 
-def _left_out(volumes: Volumes, manifests: Iterable[SeriesManifest]) -> tuple[LeftOut, ...]:
+def _described(manifests: Sequence[SeriesManifest], told: Sequence[str]) -> list[str]:
+    if told == [""]:
+        return [_regularity(manifests[0].grid)]
+    return [
+        f"volume {number} of {len(told)} ({manifest.fingerprint[:8]}), {by}: {_regularity(manifest.grid)}"
+        for number, (manifest, by) in enumerate(zip(manifests, told, strict=True), start=1)
+    ]
+
+
+def _said_of(declined: Iterable[NoVolume]) -> list[str]:
+    return [f"no volume, {one.told_by}: {one.reason}" for one in declined]
+
+
+def _left_out(
+    volumes: Volumes, manifests: Iterable[SeriesManifest], declined: Iterable[NoVolume]
+) -> tuple[LeftOut, ...]:
     """Name every instance that is in no volume once, with the first reason."""
     taken = {uid for manifest in manifests for uid in manifest.files}
     reasons = {one.sop_instance_uid: one.reason for one in volumes.no_images}
     for found in volumes.found:
         reasons |= {one.sop_instance_uid: one.reason for one in found.stack.left_out}
-    for no_volume in volumes.declined:
+    for no_volume in declined:
         reasons |= dict.fromkeys(no_volume.sop_instance_uids, no_volume.reason)
     return tuple(LeftOut(sop_instance_uid=uid, reason=reason) for uid, reason in reasons.items() if uid not in taken)
 

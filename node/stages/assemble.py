@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
+from node.domain.associations import PASSED_ON_AFTER
 from node.domain.counts import ask_archive_at
 from node.domain.errors import InputError, place_of
 from node.domain.evidence import ArchiveAnswer
@@ -127,6 +128,8 @@ class Assembler:
             if one.ending == "open":
                 # What was judged meanwhile is watched no longer, but was sent.
                 sent = self._sent_elsewhere(one, series_uid, watched.elsewhere_since)
+                # Nor does a number beyond which nothing changes need another look.
+                sent = min(sent, PASSED_ON_AFTER)
                 elsewhere[one.association_id] = max(sent, elsewhere.get(one.association_id, 0))
         return tuple(replace(one, sent_elsewhere=elsewhere.get(one.association_id, 0)) for one in associations)
 

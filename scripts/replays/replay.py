@@ -25,7 +25,7 @@ from sending import SENDER, SERIES, Sending
 
 from node.domain.counts import ask_archive_at
 from node.domain.evidence import ArchiveAnswer
-from node.domain.habits import Habits, habits_of, lessons_of
+from node.domain.habits import Habits, Lesson, habits_of, lessons_of
 from node.domain.patience import AT_ONCE_S
 from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, Stalled, assess
 
@@ -153,7 +153,7 @@ def facts_at(sending: Sending, now: float, habits: Mapping[str, Habits], archive
 
 def learned(pattern: Pattern, seed: int) -> dict[str, Habits]:
     """Let the node learn from earlier series of the same sender."""
-    lessons = []
+    lessons: list[Lesson] = []
     for number in range(LEARNED_FROM):
         earlier = (pattern.learned_from or pattern.write)(random.Random(f"{pattern.name} {seed} {number}"))
         at = earlier.last_event_at

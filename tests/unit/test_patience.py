@@ -177,7 +177,11 @@ def stating(count: int, images: int = 30, **changes: Any) -> list[ReceivedInstan
         (facts(without(tuple(stating(30)), 7), "released"), 60.0),
         # The second acquisition says nothing of its number.
         (facts([*stating(30), *stating(0, 40)[30:]], "released"), 60.0),
+        # Of the series, so nothing can follow it.
         (facts([replace(one, series_related_instances=8) for one in stack(8)], "released"), 0.1),
+        (facts([replace(one, series_related_instances=8) for one in stack(8)], "open"), 0.1),
+        (facts([replace(one, series_related_instances=8) for one in stack(8)], "aborted"), 60.0),
+        (facts([replace(one, series_related_instances=9) for one in stack(8)], "open"), 60.0),
     ],
 )
 def test_a_number_that_the_images_state_decides_where_it_can_be_trusted(told: SeriesFacts, expected: float) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.domain.instance import Concatenation, ReceivedInstance
-from node.domain.series import CompletionPolicy, SeriesFacts, assess
+from node.domain.series import Complete, CompletionPolicy, SeriesFacts, Verdict, assess
 from node.domain.stack import Obstacle
 from node.domain.volumes import (
     MOST_VOLUMES,
@@ -284,3 +284,19 @@ def test_no_image_is_in_two_volumes_and_none_is_lost(instances: Instances) -> No
 
 def single_planes(volume: FoundVolume) -> list[Any]:
     return [plane for plane in volume.stack.planes if plane.frame_number is None]
+
+
+def test_a_volume_whose_planes_are_skewed_is_declined_and_the_others_stand() -> None:
+    skewed = stack(5, name="b", orientation=(1.0, 0.0, 0.0, 0.0, 0.9, 0.0))
+
+    verdict = judged((*stack(5), *skewed))
+
+    assert isinstance(verdict, Complete)
+    assert len(verdict.manifests) == 1
+    assert any(said.startswith("no volume, 5 axial planes") for said in verdict.evidence)
+    assert {one.sop_instance_uid for one in verdict.left_out} == {one.sop_instance_uid for one in skewed}
+
+
+def judged(instances: Sequence[ReceivedInstance]) -> Verdict:
+    told = SeriesFacts(series_instance_uid="1.2.3", instances=tuple(instances), associations=())
+    return assess(told, 0.0, CompletionPolicy(quiet_period_s=0.0))
