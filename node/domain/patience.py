@@ -157,7 +157,14 @@ def _patient(facts: SeriesFacts, policy: CompletionPolicy, against: tuple[str, .
     if against or (strangers and policy.new_senders == "wait"):
         return Wait(seconds=max(policy.quiet_period_s, seconds), because=because, evidence=_done_words(facts))
     is_open = f"{pending} association{'s are' if pending != 1 else ' is'} still open"
-    return Wait(seconds=seconds, because=(is_open,) if pending else (), evidence=_done_words(facts))
+    senders = (*map(_known_words, known), *(f"{title} is not known yet, but trusted" for title in strangers))
+    return Wait(seconds=seconds, because=(is_open,) if pending else (), evidence=(*_done_words(facts), *senders))
+
+
+def _known_words(habits: Habits) -> str:
+    gaps = f"gaps of up to {habits.within_s:.1f} s within an association"
+    between = f" and {habits.between_s:.1f} s between two" if habits.several_associations else ""
+    return f"{habits.calling_ae_title} is known from {habits.series} series, with {gaps}{between}"
 
 
 def _done_words(facts: SeriesFacts) -> tuple[str, ...]:

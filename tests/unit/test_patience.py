@@ -95,6 +95,23 @@ def test_a_known_sender_is_waited_for_as_long_as_it_pauses(
     assert waits(known(facts(stack(), *endings), **learned)) == expected
 
 
+def test_what_is_known_of_the_sender_is_evidence() -> None:
+    told = facts(stack(), "released")
+    one = known(told, within_s=4.2)
+    several = known(told, within_s=4.2, between_s=0.5, several_associations=True)
+
+    assert "CT1 is known from 10 series, with gaps of up to 4.2 s within an association" in evidence_of(one)
+    assert (
+        "CT1 is known from 10 series, with gaps of up to 4.2 s within an association and 0.5 s between two"
+    ) in evidence_of(several)
+
+
+def evidence_of(told: SeriesFacts) -> tuple[str, ...]:
+    verdict = assess(told, LAST + 60.0, WAIT)
+    assert isinstance(verdict, Complete)
+    return verdict.evidence
+
+
 def test_of_several_senders_the_one_that_is_not_known_decides() -> None:
     told = known(facts(stack(), "released"))
     stranger = replace(told.associations[0], association_id="9", calling_ae_title="CT2")
