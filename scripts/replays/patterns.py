@@ -53,6 +53,16 @@ def interleaved(chance: random.Random) -> Sending:
     return sending
 
 
+def blocks(chance: random.Random) -> Sending:
+    """Send two series by turns in one association, in blocks of 20 of ours and 40 of the other."""
+    sending = Sending(slices=slices())
+    for start in range(0, COUNT, 20):
+        sending.send(range(start, start + 20), "a", uniform(chance, 0.02, 0.2))
+        sending.send_elsewhere(40, "a", uniform(chance, 0.02, 0.2))
+    sending.end("a")
+    return sending
+
+
 def parallel(chance: random.Random) -> Sending:
     """Send over four associations at once."""
     sending = Sending(slices=slices())
@@ -243,6 +253,7 @@ PATTERNS = (
     Pattern(name="one association", write=one_association, quick=EVIDENT),
     Pattern(name="three series in one association, ours first", write=three_series),
     Pattern(name="interleaved series in one association", write=interleaved, quick=EVIDENT),
+    Pattern(name="the same in long blocks", write=blocks),
     Pattern(name="out of order, one association", write=out_of_order, quick=EVIDENT),
     Pattern(name="4 parallel associations", write=parallel, quick=LEARNED),
     Pattern(name="association kept open for 2 min", write=kept_open),
