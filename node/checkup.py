@@ -10,8 +10,9 @@ from pathlib import Path
 from node.adapters.database import best_sqlite, journal_pragmas
 from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
+from node.adapters.query_scu import count_instances
 from node.adapters.storage_scu import echo
-from node.config import Config, Destination
+from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.service import model_store
@@ -38,6 +39,8 @@ def check(config: Config) -> Iterator[Finding]:
         yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
     for model in sorted({model for route in config.routes for model in route.models}):
         yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
+    for archive in config.archives:
+        yield _tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
     for destination in config.destinations:
         yield _tried(
             f"destination {destination.name}",
@@ -119,6 +122,21 @@ def _model(config: Config, name: str) -> str:
     )
     structures = ", ".join(structure.name for structure in loaded.package.structures)
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
+
+
+def _archive(config: Config, archive: ArchiveSection) -> str:
+    peer = PeerAddress(name=archive.ae_title, ae_title=archive.ae_title, host=archive.host, port=archive.port)
+    try:
+        count_instances(
+            peer, "2.25.1", "2.25.1", calling_ae_title=config.node.ae_title, timeout_s=archive.timeout_s
+        )  # of a study that nobody has
+    except PeerError as error:
+        remedy = (
+            "Start it; correct its host, port and AE title in [[archives]]; make our AE title known to it. Until then "
+            "the node does not know how many instances its series have."
+        )
+        raise NodeError(f"{archive.host}:{archive.port}: {error.reason}", remedy) from error
+    return f"{archive.ae_title} at {archive.host}:{archive.port} answers C-FIND"
 
 
 def _destination(config: Config, peer: Destination) -> str:

@@ -231,15 +231,36 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     states: Annotated[bool, typer.Option("--states", help="Explain every state and end.")] = False,
+    senders: Annotated[
+        bool,
+        typer.Option("--senders", help="Show instead what was learned of each sender, and how long it is waited for."),
+    ] = False,
 ) -> None:
     """Show series, jobs and deliveries, each in its state with the reason. Works while the node runs or is stopped.
 
-    Example: delineate status --config conf/node.toml
+    Examples:
+
+      delineate status --config conf/node.toml
+
+      delineate status --config conf/node.toml --senders
     """
-    from node.status import print_states, print_status, read_status  # noqa: PLC0415 - see demo
+    from node.status import (  # noqa: PLC0415 - see demo
+        print_senders,
+        print_states,
+        print_status,
+        read_senders,
+        read_status,
+    )
 
     if states:
         print_states(out)
+        return
+    if senders:
+        learned = read_senders(_config(config)[0])
+        if as_json:
+            print(json.dumps(learned, indent=2))
+        else:
+            print_senders(learned, out)
         return
     known = read_status(_config(config)[0])
     if as_json:

@@ -176,8 +176,9 @@ def _routed(
     verdict = judge(instances, policy)
     whole = isinstance(verdict, Complete)
     # The node routes by the first plane of a volume; what is none is told by its first file.
-    attributes = verdict.manifest.attributes if isinstance(verdict, Complete) else instances[0].attributes
-    decision = decide(routes, attributes)
+    volumes = verdict.manifests if isinstance(verdict, Complete) else instances[:1]
+    decisions = [decide(routes, one.attributes) for one in volumes]
+    decision = next((one for one in decisions if isinstance(one, Accepted)), decisions[0])
     return {
         "series_uid": instances[0].series_instance_uid,
         "route": decision.route.name if isinstance(decision, Accepted) and whole else None,

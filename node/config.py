@@ -5,6 +5,7 @@ Read once at start. Every key is documented in ``conf/node.toml``; a test keeps 
 
 import difflib
 import tomllib
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -123,12 +124,32 @@ class CompletionSection(_Section):
 
     settle_s: Annotated[float, Field(ge=0)] = 3.0
     quiet_period_s: Annotated[float, Field(ge=0)] = 60.0
+    known_after_series: Annotated[int, Field(ge=1, le=50)] = 3
+    new_senders: Literal["wait", "settle"] = "wait"
     minimum_slices: Annotated[int, Field(ge=2)] = 3
     spacing_tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
 
     def policy(self) -> CompletionPolicy:
         """Give the policy that ``assess`` takes."""
         return CompletionPolicy(**self.model_dump())
+
+
+class RouteCompletion(_Section):
+    """What a route changes of ``[completion]``: ``completion = { quiet_period_s = 30 }``."""
+
+    settle_s: Annotated[float, Field(ge=0)] | None = None
+    quiet_period_s: Annotated[float, Field(ge=0)] | None = None
+    new_senders: Literal["wait", "settle"] | None = None
+
+
+class ArchiveSection(_Section):
+    """One ``[[archives]]`` entry."""
+
+    calling_ae_titles: Patterns
+    ae_title: AETitle
+    host: str
+    port: Port
+    timeout_s: Annotated[float, Field(gt=0, le=25)] = 5.0
 
 
 class DeliverySection(_Section):
@@ -159,10 +180,11 @@ class RouteSection(_Section):
     models: Annotated[tuple[Name, ...], Field(min_length=1)]
     outputs: Annotated[tuple[OutputKind, ...], Field(min_length=1)] = ("rtstruct", "seg")
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
+    completion: RouteCompletion = RouteCompletion()
 
     def route(self) -> Route:
         """Give the value that routing decides on."""
-        return Route(**{name: getattr(self, name) for name in type(self).model_fields})
+        return Route(**{name: getattr(self, name) for name in type(self).model_fields if name != "completion"})
 
 
 class Config(_Section):
@@ -173,8 +195,16 @@ class Config(_Section):
     peers: tuple[PeerSection, ...] = ()
     completion: CompletionSection = CompletionSection()
     delivery: DeliverySection = DeliverySection()
+    archives: tuple[ArchiveSection, ...] = ()
     destinations: tuple[Destination, ...] = ()
     routes: tuple[RouteSection, ...] = ()
+
+    def policies(self) -> dict[str, CompletionPolicy]:
+        """Give how long is waited for series of each route, by its name."""
+        return {
+            route.name: replace(self.completion.policy(), **route.completion.model_dump(exclude_none=True))
+            for route in self.routes
+        }
 
     def destination(self, name: str) -> Destination:
         """Give the destination of that name; routes were checked to name only existing ones."""
@@ -269,12 +299,14 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "tls": TlsSection,
         "peers": PeerSection,
         "completion": CompletionSection,
+        "archives": ArchiveSection,
         "delivery": DeliverySection,
         "destinations": Destination,
         "routes": RouteSection,
     }
     for part in place:
-        section = sections.get(str(part), section)
+        inner = section.model_fields.get(str(part)) if section is RouteSection else None
+        section = RouteCompletion if inner and inner.annotation is RouteCompletion else sections.get(str(part), section)
     return list(section.model_fields)
 
 

@@ -14,7 +14,7 @@ from node.adapters.durable import write_durably
 from node.domain.errors import InputError, NodeError, VerificationError
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import OutputKind
-from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, Stalled, assess
+from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, SeriesManifest, Stalled, assess
 from node.inference.predictor import Progress
 from node.pipeline import contour_series
 from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
@@ -64,7 +64,7 @@ def contour_files(
     Parameters
     ----------
     output
-        Folder for the objects; one file per series, model and kind.
+        Folder for the objects; one file per volume, model and kind.
     progress
         Gives a progress for one series.
     """
@@ -116,7 +116,7 @@ def judge(instances: tuple[ReceivedInstance, ...], policy: CompletionPolicy) -> 
             return Stalled(reason=verdict.waiting_for)
         case Complete():
             # How long ago files were written is no evidence.
-            evidence = tuple(one for one in verdict.evidence if not one.startswith("silence"))
+            evidence = tuple(one for one in verdict.evidence if not one.startswith("no instance for"))
             return replace(verdict, evidence=evidence)
         case _:
             assert_never(verdict)
@@ -143,17 +143,23 @@ def _series(
     if damage:
         return [SeriesResult(**known, contoured=False, reason=damage)]
     known["evidence"] = verdict.evidence
-    known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.manifest.left_out)
-    fitting = [model for model in models if verdict.manifest.modality in model.package.modalities]
+    known["left_out"] = tuple(f"{one.sop_instance_uid}: {one.reason}" for one in verdict.left_out)
+    fitting = [
+        (number, manifest, model)
+        for number, manifest in enumerate(verdict.manifests, start=1)
+        for model in models
+        if manifest.modality in model.package.modalities
+    ]
     if not fitting:
         wanted = ", ".join(sorted({modality for model in models for modality in model.package.modalities}))
         return [
             SeriesResult(**known, contoured=False, reason=f"no model for this modality; the models are for {wanted}")
         ]
     results = []
-    for model in fitting:
+    for number, manifest, model in fitting:
+        suffix = f"-volume{number}" if len(verdict.manifests) > 1 else ""
         try:
-            results.append(_contour(known, verdict, output, model, outputs, progress(series_uid)))
+            results.append(_contour(known, manifest, output, suffix, model, outputs, progress(series_uid)))
         except (NodeError, OSError, MemoryError) as error:
             results.append(SeriesResult(**known, contoured=False, reason=_reason(error)))
     return results
@@ -171,13 +177,13 @@ def _reason(error: NodeError | OSError | MemoryError) -> str:
 
 def _contour(
     known: dict[str, Any],
-    complete: Complete,
+    manifest: SeriesManifest,
     output: Path,
+    suffix: str,
     model: OpenModel,
     outputs: Sequence[OutputKind],
     progress: Progress,
 ) -> SeriesResult:
-    manifest = complete.manifest
     watch = Stopwatch(time.perf_counter)
 
     def phase(name: str) -> None:
@@ -201,7 +207,7 @@ def _contour(
         raise VerificationError(f"{contoured.fault} Nothing was written.")
     phase("store")
     files = {
-        output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}.dcm": one.written
+        output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}{suffix}.dcm": one.written
         for one in contoured.objects
     }
     _write_all_or_none(files)

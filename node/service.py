@@ -19,6 +19,7 @@ from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
+from node.adapters.query_scu import count_instances
 from node.adapters.result_store import ResultStore
 from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver, ReceiverSettings, TlsDoor
@@ -32,6 +33,7 @@ from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.domain.peers import AssociationPolicy
 from node.log import log
 from node.resources import shipped
+from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.deliver import Deliverer, RetryPolicy
@@ -338,12 +340,15 @@ class WarmModels:
 
 def _dispatcher(node: Node) -> Callable[[], None]:
     config = node.config
+    archives = archive_desk(config)
     assembler = Assembler(
         inbox=node.inbox,
         ledger=node.ledger,
         queue=node.queue,
         routes=[route.route() for route in config.routes],
         policy=config.completion.policy(),
+        policies=config.policies(),
+        archives=archives,
         read_instance=read_file,
         log=log,
     )
@@ -372,9 +377,33 @@ def _dispatcher(node: Node) -> Callable[[], None]:
 
     def stop() -> None:
         stopping.set()
+        archives.close()
         worker.close()
 
     return stop
+
+
+def archive_desk(config: Config) -> ArchiveDesk:
+    """Give whom to ask how many instances a series has, as ``[[archives]]`` says."""
+    archives = [
+        Archive(
+            calling_ae_titles=one.calling_ae_titles,
+            address=PeerAddress(name=one.ae_title, ae_title=one.ae_title, host=one.host, port=one.port),
+            timeout_s=one.timeout_s,
+        )
+        for one in config.archives
+    ]
+
+    def count(archive: Archive, study_uid: str, series_uid: str) -> int:
+        return count_instances(
+            archive.address,
+            study_uid,
+            series_uid,
+            calling_ae_title=config.node.ae_title,
+            timeout_s=archive.timeout_s,
+        )
+
+    return ArchiveDesk(archives, count=count, now=time.time, log=log)
 
 
 def _store(config: Config, destination: str, files: Sequence[Path]) -> Sequence[StoreReceipt]:

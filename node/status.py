@@ -1,7 +1,8 @@
 """What the node knows, for people and for scripts."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,10 @@ from rich.table import Table
 from node.adapters.ledger import Ledger
 from node.config import Config
 from node.domain.errors import SetupError
+from node.domain.habits import Habits, Lesson, habits_of
 from node.domain.jobs import DELIVERY_STATES, JOB_STATES, SERIES_STATES
+from node.domain.patience import after_release_s, is_known, while_open_s
+from node.domain.series import CompletionPolicy
 from node.service import Node
 
 Row = Mapping[str, Any]
@@ -24,13 +28,65 @@ def read_status(config: Config) -> dict[str, Any]:
     SetupError
         No node has ever run with this data folder.
     """
+    return status_of(_ledger(config))
+
+
+def _ledger(config: Config) -> Ledger:
     node = Node(config=config)
     if not (node.data_dir / "delineate.sqlite").exists():
         raise SetupError(
             f"There is no node's database in {node.data_dir}.",
             "Start the node (delineate serve), or name its configuration with --config.",
         )
-    return status_of(node.ledger)
+    return node.ledger
+
+
+def read_senders(config: Config) -> list[dict[str, Any]]:
+    """Give what was learned of every sender, and the waits that follow from it and ``[completion]``, as JSON values.
+
+    Raises
+    ------
+    SetupError
+        No node has ever run with this data folder.
+    """
+    lessons: dict[str, list[Lesson]] = {}
+    for lesson in _ledger(config).all_lessons():
+        lessons.setdefault(lesson.calling_ae_title, []).append(lesson)
+    policy = config.completion.policy()
+    return [_sender(habits_of(learned), policy) for learned in lessons.values()]
+
+
+def _sender(habits: Habits, policy: CompletionPolicy) -> dict[str, Any]:
+    known = is_known(habits, policy)
+    trusted = known or policy.new_senders == "settle"
+    return {
+        **asdict(habits),
+        "known": known,
+        # None: the quiet period.
+        "after_release_s": after_release_s(habits, policy) if trusted else None,
+        "while_open_s": while_open_s(habits, policy) if trusted else None,
+        "quiet_period_s": policy.quiet_period_s,
+    }
+
+
+def print_senders(senders: Sequence[Row], console: Console) -> None:
+    """Print what every sender does and how long it is waited for; one fact per line, never folded."""
+    if not senders:
+        console.print("No series was seen whole yet.")
+    for row in senders:
+        _print(console, *_sender_lines(row))
+
+
+def _sender_lines(row: Row) -> Iterator[str]:
+    seen = f"{row['series']} series seen whole, the last at {_clock(row['last_at'])}"
+    yield f"{row['calling_ae_title']}: {seen}"
+    several = "over several associations" if row["several_associations"] else "each in one association"
+    yield f"  sends {several}; longest gap within one {row['within_s']:.1f} s, between two {row['between_s']:.1f} s"
+    if row["after_release_s"] is None:
+        yield f"  not known yet: waited for {row['quiet_period_s']:g} s of silence"
+        return
+    waits = f"{row['after_release_s']:.1f} s after a release, {row['while_open_s']:.1f} s while an association is open"
+    yield f"  waited for: {waits}; {row['quiet_period_s']:g} s or more where something speaks against it"
 
 
 def status_of(ledger: Ledger) -> dict[str, Any]:
@@ -54,8 +110,10 @@ def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
     jobs, deliveries = _by(status["jobs"], "series_uid"), _by(status["deliveries"], "job")
     for series in status["series"]:
         _print(console, *_series_lines(series))
-        for job in jobs.get(series["series_uid"], []):
-            _print(console, *_job_lines(job))
+        own = jobs.get(series["series_uid"], [])
+        several = len({job["fingerprint"] for job in own}) > 1
+        for job in own:
+            _print(console, *_job_lines(job, f", volume {job['fingerprint'][:8]}" if several else ""))
             for delivery in deliveries.get(job["job"], []):
                 _print(console, _delivery_line(delivery, job["outputs"]))
     for event in status["events"]:
@@ -96,9 +154,9 @@ def _series_lines(row: Row) -> Iterator[str]:
         yield f"    left out: {len(row['left_out'])}, the first because {row['left_out'][0]['reason']}"
 
 
-def _job_lines(row: Row) -> Iterator[str]:
+def _job_lines(row: Row, volume: str) -> Iterator[str]:
     report = row["report"]
-    yield f"  {row['model']}, run {row['run_number']}: {row['state']}"
+    yield f"  {row['model']}, run {row['run_number']}{volume}: {row['state']}"
     for said in filter(None, [row["reason"], row["progress"]]):
         yield f"    {said}"
     for one in report.get("structures", []):

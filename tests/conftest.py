@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# A busy machine is no fault: how long an example takes is nothing that a test may fail for.
+settings.register_profile("delineate", deadline=None)
+settings.load_profile("delineate")
 
 
 @pytest.fixture

@@ -7,14 +7,16 @@ are committed together. Times are seconds since the epoch. Holds no patient name
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from node.domain.associations import AssociationFact
 from node.domain.errors import ResourceError
+from node.domain.habits import LESSONS_REMEMBERED, Lesson
 from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState
-from node.domain.series import AssociationFact
 
 _tables = sa.MetaData()
 
@@ -37,6 +39,20 @@ _refused = sa.Table(
     sa.Column("sop_instance_uid", sa.Text, primary_key=True),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+
+# What each past series taught of its sender.
+_lesson = sa.Table(
+    "lesson",
+    _tables,
+    sa.Column("calling_ae_title", sa.Text, primary_key=True),
+    sa.Column("series_instance_uid", sa.Text, primary_key=True),
+    sa.Column("learned_at", sa.Float, nullable=False),
+    sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("associations", sa.Integer, nullable=False),
+    sa.Column("within_s", sa.Float, nullable=False),
+    sa.Column("between_s", sa.Float, nullable=False),
+    sa.Column("counted_acquisitions", sa.Integer, nullable=False),
 )
 
 _series = sa.Table(
@@ -132,6 +148,7 @@ _event = sa.Table(
     sa.UniqueConstraint("kind", "subject", "text", name="event_once"),
 )
 
+_ASSOCIATION_FACT = ("association_id", "calling_ae_title", "ending", "opened_at", "ended_at")
 # Enqueues work within the caller's transaction: (connection, queue, arguments).
 Enqueue = Callable[[sa.Connection], None]
 Row = dict[str, Any]
@@ -193,10 +210,9 @@ class Ledger:
 
     def associations_of(self, series_uid: str) -> tuple[AssociationFact, ...]:
         """Give every association that sent to a series."""
-        query = sa.select(_association).where(_association.c.series_uid == series_uid)
-        return tuple(
-            AssociationFact(**{name: row[name] for name in AssociationFact.__slots__}) for row in self._rows(query)
-        )
+        columns = [_association.c[name] for name in _ASSOCIATION_FACT]
+        query = sa.select(*columns).where(_association.c.series_uid == series_uid)
+        return tuple(AssociationFact(**row) for row in self._rows(query))
 
     def instance_refused(self, series_uid: str, sop_instance_uid: str, reason: str) -> None:
         """Note that a series lacks an instance, for it was refused."""
@@ -222,6 +238,42 @@ class Ledger:
         """Name the series to which an association later than that number sent."""
         query = sa.select(_association.c.series_uid).where(sa.literal_column("rowid") > association).distinct()
         return tuple(row["series_uid"] for row in self._rows(query))
+
+    def other_series_of(self, association_id: str, series_uid: str) -> tuple[str, ...]:
+        """Name the other series to which an association sent."""
+        query = sa.select(_association.c.series_uid).where(
+            _association.c.association_id == association_id, _association.c.series_uid != series_uid
+        )
+        return tuple(row["series_uid"] for row in self._rows(query))
+
+    # Senders ---------------------------------------------------------------------------------------------------------
+
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Keep what a series taught of its senders, in place of what it taught before; forget their oldest."""
+        with self._transaction() as connection:
+            for lesson in lessons:
+                values = asdict(lesson)
+                connection.execute(
+                    insert(_lesson)
+                    .values(**values)
+                    .on_conflict_do_update(index_elements=["calling_ae_title", "series_instance_uid"], set_=values)
+                )
+                own = _lesson.c.calling_ae_title == lesson.calling_ae_title
+                latest = sa.select(_lesson.c.series_instance_uid).where(own).order_by(_lesson.c.learned_at.desc())
+                kept = _lesson.c.series_instance_uid.in_(latest.limit(LESSONS_REMEMBERED))
+                connection.execute(sa.delete(_lesson).where(own, ~kept))
+
+    def lessons_of(self, calling_ae_title: str) -> tuple[Lesson, ...]:
+        """Give what the latest series of a sender taught."""
+        return self._lessons(sa.select(_lesson).where(_lesson.c.calling_ae_title == calling_ae_title))
+
+    def all_lessons(self) -> tuple[Lesson, ...]:
+        """Give what the latest series of every sender taught."""
+        return self._lessons(sa.select(_lesson))
+
+    def _lessons(self, query: sa.Select[Any]) -> tuple[Lesson, ...]:
+        ordered = query.order_by(_lesson.c.calling_ae_title, _lesson.c.learned_at)
+        return tuple(Lesson(**row) for row in self._rows(ordered))
 
     # Series ----------------------------------------------------------------------------------------------------------
 
@@ -251,27 +303,28 @@ class Ledger:
         self,
         series_uid: str,
         facts: Mapping[str, Any],
-        manifest: Mapping[str, Any],
+        manifests: Sequence[Mapping[str, Any]],
         jobs: Sequence[Mapping[str, Any]],
         enqueue: Enqueue,
     ) -> None:
-        """Write a complete series, its manifest and its jobs, and enqueue them, in one transaction.
+        """Write a complete series, its volumes' manifests and their jobs, and enqueue these, in one transaction.
 
         Jobs and manifests that are there already stay as they are: an identical re-send makes none.
         """
         with self._transaction() as connection:
             self._note_series(connection, series_uid, facts)
-            connection.execute(
-                insert(_manifest)
-                .values(
-                    series_uid=series_uid,
-                    fingerprint=facts["fingerprint"],
-                    body=manifest,
-                    evidence=facts["evidence"],
-                    created_at=self._now(),
+            for manifest in manifests:
+                connection.execute(
+                    insert(_manifest)
+                    .values(
+                        series_uid=series_uid,
+                        fingerprint=manifest["fingerprint"],
+                        body=manifest,
+                        evidence=facts["evidence"],
+                        created_at=self._now(),
+                    )
+                    .on_conflict_do_nothing()
                 )
-                .on_conflict_do_nothing()
-            )
             for job in jobs:
                 connection.execute(insert(_job).values(**self._new_job(job)).on_conflict_do_nothing())
             enqueue(connection)

@@ -49,6 +49,10 @@ port = {port}
 data_dir = "{data_dir}"
 minimum_free_gb = 0.5
 
+[completion]
+# The demonstration's scanner is new to the node, and known to send a series in one association.
+new_senders = "settle"
+
 [[destinations]]
 name = "tps"
 ae_title = "TPS"
@@ -303,6 +307,6 @@ def _draw(stage: _Stage, status: Mapping[str, Any], picture: Path, note: str) ->
     _, dataset = stage.planning_system.received[RTSTRUCT_CLASS]
     node = Node(config=stage.config)
     series_uid = status["series"]["series_uid"]
-    manifest = manifest_from_json(node.ledger.manifest(series_uid, status["series"]["fingerprint"]))
+    manifest = manifest_from_json(node.ledger.manifest(series_uid, status["job"]["fingerprint"]))
     volume, _ = read_series(manifest, dataset_loader(node.inbox.path(series_uid), manifest.files))
     draw(volume, structures_from_rtstruct(dataset, volume.grid), picture, [note])

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydicom import Dataset
@@ -28,7 +28,7 @@ from pydicom.uid import (
 
 from node.domain.errors import InputError
 from node.domain.grid import Cosines, Plane
-from node.domain.instance import ReceivedInstance
+from node.domain.instance import Concatenation, ReceivedInstance
 
 SINGLE_FRAME_CLASSES = frozenset({CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage})
 MULTI_FRAME_CLASSES = frozenset(
@@ -68,10 +68,41 @@ ROUTING_KEYWORDS = (*_ROUTING_ELEMENTS, "SOPClassName", "CallingAETitle", "Calle
 
 _PATIENT_ELEMENTS = ("PatientID", "PatientName", "IssuerOfPatientID", "PatientBirthDate")
 
+# Where each of `node.domain.volumes.SPLITTING_KEYS` is in a single-frame image: its own element.
+_SPLITTING_ELEMENTS = (
+    "ImageType",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "KVP",
+    "AcquisitionNumber",
+)
+# Where it is in a frame (PS3.3 C.7.6.16 and C.8.13, C.8.15): the macro and the element in it.
+_SPLITTING_MACROS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "ImageType": (
+        ("CTImageFrameTypeSequence", "FrameType"),
+        ("MRImageFrameTypeSequence", "FrameType"),
+        ("PETFrameTypeSequence", "FrameType"),
+    ),
+    "TemporalPositionIdentifier": (("FrameContentSequence", "TemporalPositionIndex"),),
+    "TriggerTime": (("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),),
+    "EchoNumbers": (("MREchoSequence", "EffectiveEchoTime"),),
+    "DiffusionBValue": (("MRDiffusionSequence", "DiffusionBValue"),),
+    "KVP": (("CTXRayDetailsSequence", "KVP"),),
+    "AcquisitionNumber": (("FrameContentSequence", "FrameAcquisitionNumber"),),
+}
+
 # What `received_instance` looks at: reading no more than this makes a header twice as fast to read.
 HEADER_KEYWORDS = (
     *_ROUTING_ELEMENTS,
     *_PATIENT_ELEMENTS,
+    *_SPLITTING_ELEMENTS,
+    "ImagesInAcquisition",
+    "NumberOfSeriesRelatedInstances",
+    "ConcatenationUID",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
     "SpecificCharacterSet",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -173,7 +204,11 @@ def _received_instance(dataset: Dataset, pixel_digest: str, received_at: float, 
         image_type=image_type,
         planes=planes,
         not_an_image=not_an_image,
-        instance_number=_instance_number(dataset),
+        instance_number=_whole_number(dataset, "InstanceNumber"),
+        plane_keys=tuple(_plane_keys(dataset, plane) for plane in planes),
+        images_in_acquisition=_whole_number(dataset, "ImagesInAcquisition"),
+        series_related_instances=_whole_number(dataset, "NumberOfSeriesRelatedInstances"),
+        concatenation=_concatenation(dataset),
         attributes=_attributes(dataset),
         received_at=received_at,
         file_name=file_name,
@@ -291,11 +326,37 @@ def _attributes(dataset: Dataset) -> dict[str, str]:
     return {keyword: value for keyword, value in found.items() if value}
 
 
-def _instance_number(dataset: Dataset) -> int | None:
+def _plane_keys(dataset: Dataset, plane: Plane) -> dict[str, str]:
+    """Give what may tell the plane's volume from others in the series; only what is there."""
+    if plane.frame_number is None:
+        found = {keyword: _readable_text(dataset, keyword) for keyword in _SPLITTING_ELEMENTS}
+    else:
+        found = {
+            keyword: _in_frame(dataset, plane.frame_number, places) for keyword, places in _SPLITTING_MACROS.items()
+        }
+    return {keyword: value for keyword, value in found.items() if value}
+
+
+def _in_frame(dataset: Dataset, frame_number: int, places: Sequence[tuple[str, str]]) -> str:
+    for macro, keyword in places:
+        group = functional_group(dataset, frame_number, macro)
+        if group is not None:
+            return _readable_text(group, keyword)
+    return ""
+
+
+def _concatenation(dataset: Dataset) -> Concatenation | None:
+    uid, number = _uid(dataset, "ConcatenationUID"), _whole_number(dataset, "InConcatenationNumber")
+    if uid is None or number is None:
+        return None
+    return Concatenation(uid=uid, number=number, total=_whole_number(dataset, "InConcatenationTotalNumber"))
+
+
+def _whole_number(dataset: Dataset, keyword: str) -> int | None:
     try:
-        value = _value(dataset, "InstanceNumber")
+        value = _value(dataset, keyword)
         return None if _is_empty(value) else int(value)
-    except (InputError, ValueError, TypeError):  # only reported, so a wrong one harms nobody
+    except (InputError, ValueError, TypeError):  # a hint, on which no pixel depends: a wrong one is as good as none
         return None
 
 

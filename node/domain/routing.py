@@ -88,7 +88,7 @@ def _why_not_wanted(keyword: str, patterns: Sequence[str], attributes: Mapping[s
     choice = " or ".join(f"'{pattern}'" for pattern in patterns)
     if not value:
         return f"{keyword} is absent, the route wants {choice}"
-    if any(_matches(pattern, value) for pattern in patterns):
+    if any(matches(pattern, value) for pattern in patterns):
         return ""
     return f"{keyword} is '{value}', the route wants {choice}"
 
@@ -96,12 +96,13 @@ def _why_not_wanted(keyword: str, patterns: Sequence[str], attributes: Mapping[s
 def _why_excluded(keyword: str, patterns: Sequence[str], attributes: Mapping[str, str]) -> str:
     value = attributes.get(keyword, "")
     for pattern in patterns:
-        if value and _matches(pattern, value):
+        if value and matches(pattern, value):
             return f"{keyword} is '{value}', the route excludes '{pattern}'"
     return ""
 
 
-def _matches(pattern: str, value: str) -> bool:
+def matches(pattern: str, value: str) -> bool:
+    """Tell whether a pattern with ``*`` and ``?`` matches the whole value, case ignored."""
     # Not fnmatch: its [] would surprise in a protocol name such as 'Head [5mm]'.
     return _expression(pattern).fullmatch(value) is not None
 

@@ -4,57 +4,22 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
+from node.domain.associations import AssociationFact as AssociationFact  # noqa: PLC0414 - of the facts: ours to export
+from node.domain.associations import Ending as Ending  # noqa: PLC0414
+from node.domain.counts import archive_has_more, archive_words
 from node.domain.errors import InputError
+from node.domain.evidence import CompletionPolicy as CompletionPolicy  # noqa: PLC0414
+from node.domain.evidence import SeriesFacts as SeriesFacts  # noqa: PLC0414
 from node.domain.grid import Grid, Plane
 from node.domain.instance import ReceivedInstance
-from node.domain.stack import ROUNDING_MM, Obstacle, Stack, choose_stack
-from node.domain.stack import LeftOut as LeftOut  # noqa: PLC0414 - part of the manifest, so it is ours to export
-
-Ending = Literal["open", "released", "aborted", "lost"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationFact:
-    """One association that sent at least one instance of the series.
-
-    ``lost``: the receiver's process died while it was open.
-    """
-
-    association_id: str
-    calling_ae_title: str
-    ending: Ending
-    opened_at: float
-    ended_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesFacts:
-    """All that is known of a series at one moment."""
-
-    series_instance_uid: str
-    instances: tuple[ReceivedInstance, ...]
-    associations: tuple[AssociationFact, ...]
-    # SOP Instance UID -> why it was refused; those that came again whole are among the instances too.
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionPolicy:
-    """How long to wait for what; from ``[completion]`` in the configuration."""
-
-    # Without evidence: silence that counts as the end.
-    quiet_period_s: float = 60.0
-    # With evidence (every association released, stack regular): silence after the last instance.
-    settle_s: float = 3.0
-    # Fewer planes are not a volume.
-    minimum_slices: int = 3
-    # Largest deviation of one gap from the median gap, as a fraction of it.
-    spacing_tolerance: float = 0.05
+from node.domain.patience import Wait, broken_words, wait_of
+from node.domain.stack import ROUNDING_MM, Obstacle, Stack
+from node.domain.stack import LeftOut as LeftOut  # noqa: PLC0414 - part of the manifest
+from node.domain.volumes import NoVolume, Volumes, find_volumes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +45,12 @@ class SeriesManifest:
 class Complete:
     """The series is whole; ``evidence`` says why we think so, one sentence each."""
 
-    manifest: SeriesManifest
+    # One for each volume of the series, at least one.
+    manifests: tuple[SeriesManifest, ...]
+    # Parts of a series of several volumes that are none.
+    declined: tuple[NoVolume, ...] = ()
+    # Every instance that is in no volume.
+    left_out: tuple[LeftOut, ...]
     evidence: tuple[str, ...]
 
 
@@ -101,16 +71,13 @@ class Stalled:
 
 Verdict = Complete | Growing | Stalled
 
-# Several associations: wait this many times the longest pause seen, for the next may pause as long.
-_PAUSES = 3
-
 
 def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     """Judge whether a series is whole.
 
-    Regular geometry, all associations released and a short silence make it complete; otherwise only the quiet period
-    does. An aborted or lost association is no evidence: senders resend. Irregular geometry is `Growing` until the
-    quiet period is over, and `Stalled` then. As ``now`` grows, no verdict turns back into `Growing`.
+    How long is waited for more, `node.domain.patience` says: not at all where the evidence is enough, for the quiet
+    period where there is none. Then planes that form volumes are `Complete`, others `Stalled`. As ``now`` grows, no
+    verdict turns back into `Growing`; the order of the instances never matters.
 
     Parameters
     ----------
@@ -119,23 +86,24 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     """
     if not facts.instances:
         return Stalled(reason="no instance was received")
-    stack = _lacks_refused(facts) or choose_stack(
+    shape = _lacks_refused(facts) or find_volumes(
         facts.instances, minimum_slices=policy.minimum_slices, spacing_tolerance=policy.spacing_tolerance
     )
     facts = _since_last_verdict(facts, policy)
-    last = max(instance.received_at for instance in facts.instances)
-    wait_s = _wait_s(facts, policy, regular=isinstance(stack, Stack))
+    wait = wait_of(facts, policy, shape)
+    last = facts.last_instance_at
     # A clock that was set back makes no silence negative, or a quiet period of 0 would not be immediate.
     silence_s = max(now, last) - last
-    if max(now, last) < last + wait_s:
-        return Growing(look_again_at=last + wait_s, waiting_for=_waiting_for(facts, stack, wait_s))
-    if isinstance(stack, Obstacle):
-        return Stalled(reason="; ".join([stack.reason, *_broken(facts)]))
+    if max(now, last) < last + wait.seconds:
+        return Growing(look_again_at=last + wait.seconds, waiting_for=_waiting_for(wait))
+    if isinstance(shape, Obstacle):
+        return Stalled(reason="; ".join(filter(None, [shape.reason, _short(facts), broken_words(facts.associations)])))
+    if archive_has_more(facts):
+        return Stalled(reason="; ".join(filter(None, [_short(facts), broken_words(facts.associations)])))
     try:
-        manifest = _manifest(facts, stack)
-    except InputError as error:  # the grid refuses, for instance, cosines that are no unit vectors
+        return _complete(facts, shape, (*wait.evidence, *_silence(facts, wait, silence_s)))
+    except InputError as error:
         return Stalled(reason=error.reason)
-    return Complete(manifest=manifest, evidence=(_regularity(manifest.grid), *_silence(facts, silence_s)))
 
 
 def manifest_to_json(manifest: SeriesManifest) -> dict[str, Any]:
@@ -170,50 +138,84 @@ def _plane_from_json(values: Mapping[str, Any]) -> Plane:
 
 def _lacks_refused(facts: SeriesFacts) -> Obstacle | None:
     """Say that an instance was refused and did not come again: without it the end of the stack may be missing."""
-    there = {instance.sop_instance_uid for instance in facts.instances}
-    lacking = [reason for uid, reason in facts.refused.items() if uid not in there]
+    lacking = facts.lacking
     if not lacking:
         return None
     were = "1 instance was" if len(lacking) == 1 else f"{len(lacking)} instances were"
     return Obstacle(reason=f"{were} refused and did not come again: {lacking[0]}")
 
 
-def _wait_s(facts: SeriesFacts, policy: CompletionPolicy, *, regular: bool) -> float:
-    """Give the silence after the last instance that decides."""
-    if not regular or not _all_released(facts):
-        return policy.quiet_period_s
-    pause_s = _longest_pause_s(facts.instances, policy.quiet_period_s) if len(facts.associations) > 1 else 0.0
-    return min(policy.quiet_period_s, max(policy.settle_s, _PAUSES * pause_s))
-
-
 def _since_last_verdict(facts: SeriesFacts, policy: CompletionPolicy) -> SeriesFacts:
     """Leave out associations that ended before a quiet period: what they sent was judged, and comes again by others."""
-    last = max(instance.received_at for instance in facts.instances)
+    last = facts.last_instance_at
     recent = tuple(
         one for one in facts.associations if one.ended_at is None or one.ended_at >= last - policy.quiet_period_s
     )
     return replace(facts, associations=recent or facts.associations)
 
 
-def _all_released(facts: SeriesFacts) -> bool:
-    return bool(facts.associations) and all(one.ending == "released" for one in facts.associations)
+def _waiting_for(wait: Wait) -> str:
+    silence = f"{wait.seconds:g} s of silence"
+    return f"{silence}, for {'; '.join(wait.because)}" if wait.because else silence
 
 
-def _longest_pause_s(instances: Iterable[ReceivedInstance], quiet_period_s: float) -> float:
-    """Give the longest pause between two arrivals that was no end: after a quiet period the series was judged."""
-    times = sorted(instance.received_at for instance in instances)
-    pauses = (after - before for before, after in pairwise(times))
-    return max((pause for pause in pauses if pause < quiet_period_s), default=0.0)
+def _short(facts: SeriesFacts) -> str:
+    return archive_words(facts) if archive_has_more(facts) else ""
 
 
-def _waiting_for(facts: SeriesFacts, stack: Stack | Obstacle, wait_s: float) -> str:
-    silence = f"{wait_s:g} s of silence"
-    if isinstance(stack, Obstacle):
-        return f"more instances, or {silence}: {stack.reason}"
-    still_open = sum(one.ending == "open" for one in facts.associations)
-    if still_open:
-        return f"{still_open} open association{'s' * (still_open != 1)} to end, or {silence}"
-    return ", for ".join([silence, *_broken(facts)])
+def _silence(facts: SeriesFacts, wait: Wait, silence_s: float) -> tuple[str, ...]:
+    """Say what else is to be known: what was waited for, an abort, an archive that could not say, the silence."""
+    said = [*wait.because, broken_words(facts.associations)]
+    if facts.archive is not None and facts.archive.count is None:
+        said.append(archive_words(facts))
+    return *dict.fromkeys(filter(None, said)), f"no instance for {silence_s:.1f} s"
+
+
+def _complete(facts: SeriesFacts, volumes: Volumes, evidence: tuple[str, ...]) -> Complete:
+    manifests: list[SeriesManifest] = []
+    told: list[str] = []
+    declined = list(volumes.declined)
+    for found in volumes.found:
+        try:
+            manifests.append(_manifest(facts, found.stack, volumes.no_images))
+            told.append(found.told_by)
+        except InputError as error:  # the grid refuses, for instance, cosines that are no unit vectors
+            uids = tuple(one.sop_instance_uid for one in found.stack.instances)
+            declined.append(NoVolume(reason=error.reason, told_by=found.told_by, sop_instance_uids=uids))
+    if not manifests:
+        raise InputError(declined[-1].reason)
+    return Complete(
+        manifests=tuple(manifests),
+        declined=tuple(declined),
+        left_out=_left_out(volumes, manifests, declined),
+        evidence=(*_described(manifests, told), *_said_of(declined), *evidence),
+    )
+
+
+def _described(manifests: Sequence[SeriesManifest], told: Sequence[str]) -> list[str]:
+    if told == [""]:
+        return [_regularity(manifests[0].grid)]
+    return [
+        f"volume {number} of {len(told)} ({manifest.fingerprint[:8]}), {by}: {_regularity(manifest.grid)}"
+        for number, (manifest, by) in enumerate(zip(manifests, told, strict=True), start=1)
+    ]
+
+
+def _said_of(declined: Iterable[NoVolume]) -> list[str]:
+    return [f"no volume, {one.told_by}: {one.reason}" for one in declined]
+
+
+def _left_out(
+    volumes: Volumes, manifests: Iterable[SeriesManifest], declined: Iterable[NoVolume]
+) -> tuple[LeftOut, ...]:
+    """Name every instance that is in no volume once, with the first reason."""
+    taken = {uid for manifest in manifests for uid in manifest.files}
+    reasons = {one.sop_instance_uid: one.reason for one in volumes.no_images}
+    for found in volumes.found:
+        reasons |= {one.sop_instance_uid: one.reason for one in found.stack.left_out}
+    for no_volume in declined:
+        reasons |= dict.fromkeys(no_volume.sop_instance_uids, no_volume.reason)
+    return tuple(LeftOut(sop_instance_uid=uid, reason=reason) for uid, reason in reasons.items() if uid not in taken)
 
 
 def _regularity(grid: Grid) -> str:
@@ -222,22 +224,7 @@ def _regularity(grid: Grid) -> str:
     return f"{planes}, {grid.slice_spacing_mm:.3f} mm apart, regular{tilt}"
 
 
-def _silence(facts: SeriesFacts, silence_s: float) -> tuple[str, ...]:
-    if _all_released(facts):
-        return "every association that sent to it was released", f"no instance for {silence_s:.1f} s"
-    broken = _broken(facts)
-    if broken:
-        return (f"silence of {silence_s:.0f} s after {broken[0]}",)
-    return (f"silence of {silence_s:.0f} s, no release" if facts.associations else f"silence of {silence_s:.0f} s",)
-
-
-def _broken(facts: SeriesFacts) -> list[str]:
-    """Say that an association did not end in order; empty where all did."""
-    endings = sorted({one.ending for one in facts.associations} & {"aborted", "lost"})
-    return [f"an association was {' or '.join(endings)}"] if endings else []
-
-
-def _manifest(facts: SeriesFacts, stack: Stack) -> SeriesManifest:
+def _manifest(facts: SeriesFacts, stack: Stack, no_images: tuple[LeftOut, ...]) -> SeriesManifest:
     by_uid = {instance.sop_instance_uid: instance for instance in stack.instances}
     first = by_uid[stack.planes[0].sop_instance_uid]
     if first.frame_of_reference_uid is None:
@@ -250,12 +237,19 @@ def _manifest(facts: SeriesFacts, stack: Stack) -> SeriesManifest:
         sop_class_uid=first.sop_class_uid,
         grid=Grid(planes=stack.planes),
         files={uid: instance.file_name for uid, instance in by_uid.items()},
-        left_out=stack.left_out,
-        fingerprint=_fingerprint(stack.instances),
+        left_out=(*no_images, *stack.left_out),
+        fingerprint=_fingerprint(stack, facts.instances),
         attributes=dict(first.attributes),
     )
 
 
-def _fingerprint(instances: Iterable[ReceivedInstance]) -> str:
-    lines = sorted(f"{instance.sop_instance_uid}:{instance.pixel_digest}" for instance in instances)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _fingerprint(stack: Stack, instances: Iterable[ReceivedInstance]) -> str:
+    """Digest the instances of a stack; where it takes only some frames of one, these too."""
+    frames = {(one.sop_instance_uid, one.pixel_digest): len(one.planes) for one in instances}
+    lines = []
+    for one in stack.instances:
+        line = f"{one.sop_instance_uid}:{one.pixel_digest}"
+        if len(one.planes) != frames[one.sop_instance_uid, one.pixel_digest]:
+            line += ":" + ",".join(str(plane.frame_number) for plane in one.planes)
+        lines.append(line)
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -53,12 +53,14 @@ class Stack:
     left_out: tuple[LeftOut, ...]
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
+    """A plane with the instance that holds it."""
+
     plane: Plane
     instance: ReceivedInstance
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """What all planes of a stack share."""
 
     sop_class_uid: str
@@ -69,9 +71,11 @@ class _Kind(NamedTuple):
     pixel_spacing_mm: tuple[float, ...]
 
 
-class _Group(NamedTuple):
-    kind: _Kind
-    slices: list[_Placed]
+class Group(NamedTuple):
+    """Planes that may lie in one stack."""
+
+    kind: Kind
+    slices: list[Placed]
 
 
 def choose_stack(
@@ -91,11 +95,11 @@ def choose_stack(
         Largest deviation of one gap from the median gap, as a fraction of it; 0.02 mm are always allowed.
     """
     ordered = sorted(instances, key=lambda one: (one.sop_instance_uid, one.pixel_digest, one.file_name))
-    images = [one for one in ordered if _why_no_image(one) is None]
-    reason = _why_no_images(ordered) if not images else _why_mixed(ordered, images)
+    images = [one for one in ordered if why_no_image(one) is None]
+    reason = why_no_images(ordered) if not images else why_mixed(ordered) or _why_not_one_frame_of_reference(images)
     if reason:
         return Obstacle(reason=reason)
-    groups = _grouped(images)
+    groups = grouped_by_geometry(images)
     reason = _why_ambiguous(groups, minimum_slices)
     if reason:
         return Obstacle(reason=reason)
@@ -107,40 +111,51 @@ def choose_stack(
     return Stack(
         planes=planes,
         instances=tuple({one.plane.sop_instance_uid: one.instance for one in kept}.values()),
-        left_out=(*_no_images(ordered), *_minority(groups), *repeated),
+        left_out=(*no_images(ordered), *_minority(groups), *repeated),
     )
 
 
 # Images, or not
 
 
-def _why_no_image(instance: ReceivedInstance) -> str | None:
+def why_no_image(instance: ReceivedInstance) -> str | None:
+    """Say why an instance shows no plane in the patient; None where it does."""
     if "LOCALIZER" in instance.image_type:
         return "localizer"
     return instance.not_an_image or (None if instance.planes else "no image plane")
 
 
-def _no_images(instances: Sequence[ReceivedInstance]) -> list[LeftOut]:
-    reasons = ((one.sop_instance_uid, _why_no_image(one)) for one in instances)
+def no_images(instances: Iterable[ReceivedInstance]) -> list[LeftOut]:
+    """Name the instances that show no plane in the patient, each with the reason."""
+    reasons = ((one.sop_instance_uid, why_no_image(one)) for one in instances)
     return [LeftOut(sop_instance_uid=uid, reason=reason) for uid, reason in reasons if reason]
 
 
-def _why_no_images(instances: Sequence[ReceivedInstance]) -> str:
-    reasons = Counter(left.reason for left in _no_images(instances))
+def why_no_images(instances: Sequence[ReceivedInstance]) -> str:
+    """Say why none of the instances shows a plane in the patient."""
+    reasons = Counter(left.reason for left in no_images(instances))
     if set(reasons) == {"localizer"}:
         return f"only localizer images ({len(instances)})"
     listed = "; ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
     return f"no image plane in {len(instances)} instance{'s' * (len(instances) != 1)}: {listed}"
 
 
-def _why_mixed(instances: Sequence[ReceivedInstance], images: Sequence[ReceivedInstance]) -> str | None:
+def why_mixed(instances: Iterable[ReceivedInstance]) -> str | None:
+    """Say that the instances are of several patients or studies, which no splitting mends."""
+    instances = tuple(instances)
     for values, name in (
         ({one.patient_digest for one in instances}, "patients"),
         ({one.study_instance_uid for one in instances}, "studies"),
-        ({one.frame_of_reference_uid for one in images} - {None}, "Frames of Reference"),
     ):
         if len(values) > 1:
             return f"instances of {len(values)} {name} in one series"
+    return None
+
+
+def _why_not_one_frame_of_reference(images: Sequence[ReceivedInstance]) -> str | None:
+    known = {one.frame_of_reference_uid for one in images} - {None}
+    if len(known) > 1:
+        return f"instances of {len(known)} Frames of Reference in one series"
     missing = sum(one.frame_of_reference_uid is None for one in images)
     if missing:
         return f"Frame of Reference UID is missing in {missing} of {len(images)} images"
@@ -150,24 +165,24 @@ def _why_mixed(instances: Sequence[ReceivedInstance], images: Sequence[ReceivedI
 # One stack among several
 
 
-def _grouped(images: Sequence[ReceivedInstance]) -> list[_Group]:
+def grouped_by_geometry(images: Iterable[ReceivedInstance]) -> list[Group]:
     """Group planes that may lie in one stack, the largest group first."""
-    exact: dict[_Kind, list[_Placed]] = {}
+    exact: dict[Kind, list[Placed]] = {}
     for instance in images:
         for plane in instance.planes:
-            exact.setdefault(_kind(plane, instance), []).append(_Placed(plane, instance))
-    groups: list[_Group] = []
+            exact.setdefault(_kind(plane, instance), []).append(Placed(plane, instance))
+    groups: list[Group] = []
     for kind, slices in sorted(exact.items(), key=lambda item: (-len(item[1]), item[0])):
         alike = next((group for group in groups if _alike(group.kind, kind)), None)
         if alike is None:
-            groups.append(_Group(kind, list(slices)))
+            groups.append(Group(kind, list(slices)))
         else:
             alike.slices.extend(slices)
     return sorted(groups, key=lambda group: (-len(group.slices), group.kind))
 
 
-def _kind(plane: Plane, instance: ReceivedInstance) -> _Kind:
-    return _Kind(
+def _kind(plane: Plane, instance: ReceivedInstance) -> Kind:
+    return Kind(
         instance.sop_class_uid,
         instance.modality,
         plane.rows,
@@ -177,21 +192,21 @@ def _kind(plane: Plane, instance: ReceivedInstance) -> _Kind:
     )
 
 
-def _alike(one: _Kind, other: _Kind) -> bool:
+def _alike(one: Kind, other: Kind) -> bool:
     return one[:4] == other[:4] and _same_orientation(one, other) and _same_spacing(one, other)
 
 
-def _same_orientation(one: _Kind, other: _Kind) -> bool:
+def _same_orientation(one: Kind, other: Kind) -> bool:
     pairs = zip(one.orientation, other.orientation, strict=True)
     return all(abs(a - b) <= ORIENTATION_TOLERANCE for a, b in pairs)
 
 
-def _same_spacing(one: _Kind, other: _Kind) -> bool:
+def _same_spacing(one: Kind, other: Kind) -> bool:
     pairs = zip(one.pixel_spacing_mm, other.pixel_spacing_mm, strict=True)
     return all(abs(a - b) <= PIXEL_SPACING_TOLERANCE * abs(a) for a, b in pairs)
 
 
-def _why_ambiguous(groups: Sequence[_Group], minimum_slices: int) -> str | None:
+def _why_ambiguous(groups: Sequence[Group], minimum_slices: int) -> str | None:
     largest = groups[0]
     for other in groups[1:]:
         # An instance in two stacks can neither be taken nor be left out.
@@ -201,11 +216,11 @@ def _why_ambiguous(groups: Sequence[_Group], minimum_slices: int) -> str | None:
         if both:
             return f"the frames of instance {min(both)} form more than one stack: {_other(other.kind, largest.kind)}"
         if len(other.slices) >= minimum_slices and len(largest.slices) < CLEAR_MAJORITY * len(other.slices):
-            return f"two stacks of comparable size: {_described(largest)}, and {_described(other)}"
+            return f"two stacks of comparable size: {described(largest)}, and {described(other)}"
     return None
 
 
-def _minority(groups: Sequence[_Group]) -> list[LeftOut]:
+def _minority(groups: Sequence[Group]) -> list[LeftOut]:
     reasons = {
         one.instance.sop_instance_uid: f"{_other(group.kind, groups[0].kind)} than the volume"
         for group in groups[1:]
@@ -214,7 +229,7 @@ def _minority(groups: Sequence[_Group]) -> list[LeftOut]:
     return [LeftOut(sop_instance_uid=uid, reason=reason) for uid, reason in sorted(reasons.items())]
 
 
-def _other(kind: _Kind, than: _Kind) -> str:
+def _other(kind: Kind, than: Kind) -> str:
     if (kind.sop_class_uid, kind.modality) != (than.sop_class_uid, than.modality):
         return "another kind of image"
     if not _same_orientation(kind, than):
@@ -224,7 +239,8 @@ def _other(kind: _Kind, than: _Kind) -> str:
     return f"another pixel spacing ({kind.pixel_spacing_mm[0]:g} \\ {kind.pixel_spacing_mm[1]:g} mm)"
 
 
-def _described(group: _Group) -> str:
+def described(group: Group) -> str:
+    """Name a group by number, orientation, size and spacing of its planes."""
     kind = group.kind
     normal = np.abs(np.cross(kind.orientation[:3], kind.orientation[3:]))
     name = ("sagittal", "coronal", "axial")[int(np.argmax(normal))]
@@ -237,10 +253,10 @@ def _described(group: _Group) -> str:
 # One image at one place
 
 
-def _without_repeats(slices: Sequence[_Placed]) -> tuple[list[_Placed], list[LeftOut], str | None]:
+def _without_repeats(slices: Sequence[Placed]) -> tuple[list[Placed], list[LeftOut], str | None]:
     """Keep one of the same images at the same place; the third value says where the images there differ."""
     ordered = sorted(slices, key=lambda one: (one.plane.sop_instance_uid, one.plane.frame_number or 0))
-    kept: list[_Placed] = []
+    kept: list[Placed] = []
     repeated: list[LeftOut] = []
     clashes: list[str] = []
     for level in _levels(ordered):
@@ -257,7 +273,7 @@ def _without_repeats(slices: Sequence[_Placed]) -> tuple[list[_Placed], list[Lef
     return kept, list(dict.fromkeys(repeated)), clashes[0] + more if clashes else None
 
 
-def _levels(slices: Sequence[_Placed]) -> list[list[_Placed]]:
+def _levels(slices: Sequence[Placed]) -> list[list[Placed]]:
     """Split into planes at the same distance along the normal, each level in the order given."""
     distances = np.array([one.plane.position_lps_mm for one in slices]) @ slices[0].plane.normal
     order = np.argsort(distances, kind="stable")
@@ -269,7 +285,7 @@ def _levels(slices: Sequence[_Placed]) -> list[list[_Placed]]:
     ]
 
 
-def _why_not_the_same(level: Sequence[_Placed]) -> str | None:
+def _why_not_the_same(level: Sequence[Placed]) -> str | None:
     if len(level) == 1:
         return None
     positions = np.array([one.plane.position_lps_mm for one in level])
@@ -283,7 +299,7 @@ def _why_not_the_same(level: Sequence[_Placed]) -> str | None:
     return None
 
 
-def _why_clash(kept: Sequence[_Placed]) -> str | None:
+def _why_clash(kept: Sequence[Placed]) -> str | None:
     digests: dict[str, set[str]] = {}
     for one in kept:
         digests.setdefault(one.plane.sop_instance_uid, set()).add(one.instance.pixel_digest)

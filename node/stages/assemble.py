@@ -3,12 +3,16 @@
 Holds no state that matters: what it remembers is read again from the files after a restart.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
 
+from node.domain.associations import PASSED_ON_AFTER
+from node.domain.counts import ask_archive_at
 from node.domain.errors import InputError, place_of
+from node.domain.evidence import ArchiveAnswer
+from node.domain.habits import Habits, habits_of, lessons_of
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Accepted, Declined, Route, decide
@@ -24,7 +28,7 @@ from node.domain.series import (
     assess,
     manifest_to_json,
 )
-from node.stages.ports import Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
+from node.stages.ports import Archives, Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
 
 # A disk that fails may come back; nobody else says when.
 _AFTER_A_FAULT_S = 30.0
@@ -38,7 +42,19 @@ class _Watched:
     associations: tuple[AssociationFact, ...] = ()
     instances: dict[str, ReceivedInstance] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    archive: ArchiveAnswer | None = None
+    # Association -> instances of other series that it has sent since the last one of this series.
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    elsewhere_since: float = 0.0
     look_again_at: float = 0.0
+
+    @property
+    def last_instance_at(self) -> float:
+        return max((one.received_at for one in self.instances.values()), default=0.0)
+
+    @property
+    def senders(self) -> list[str]:
+        return sorted({one.calling_ae_title for one in self.associations})
 
 
 class Assembler:
@@ -48,8 +64,10 @@ class Assembler:
     ----------
     read_instance
         Reads the facts of one stored file; raises InputError.
-    jobs_of
-        Gives the jobs (columns of the job table) for a manifest on a route.
+    policy, policies
+        How long to wait; ``policies`` by the name of the route, where that changes anything.
+    archives
+        Whom to ask how many instances a series has.
     """
 
     def __init__(
@@ -60,6 +78,8 @@ class Assembler:
         queue: Queue,
         routes: Sequence[Route],
         policy: CompletionPolicy,
+        policies: Mapping[str, CompletionPolicy],
+        archives: Archives,
         read_instance: Callable[[Path], ReceivedInstance],
         log: Log,
     ) -> None:
@@ -68,6 +88,8 @@ class Assembler:
         self._queue = queue
         self._routes = routes
         self._policy = policy
+        self._policies = policies
+        self._archives = archives
         self._read_instance = read_instance
         self._log = log
         self._watched: dict[str, _Watched] = {}
@@ -89,11 +111,36 @@ class Assembler:
                     self._settled[series_uid] = stamp
                     continue
                 watched = self._watched.setdefault(series_uid, _Watched())
-            associations = self._ledger.associations_of(series_uid)
-            changed = watched.stamp != stamp or watched.associations != associations
-            if changed or now >= watched.look_again_at:
-                watched.stamp, watched.associations = stamp, associations
+            associations = self._associations_of(series_uid, watched)
+            heard = self._archives.answer(series_uid)
+            before = (watched.stamp, watched.associations, watched.archive)
+            if before != (stamp, associations, heard) or now >= watched.look_again_at:
+                watched.stamp, watched.associations, watched.archive = stamp, associations, heard
                 self._look(series_uid, watched, now)
+
+    def _associations_of(self, series_uid: str, watched: _Watched) -> tuple[AssociationFact, ...]:
+        """Give the associations that sent to a series; open ones with how much they have sent elsewhere since."""
+        if watched.elsewhere_since != watched.last_instance_at:
+            watched.elsewhere, watched.elsewhere_since = {}, watched.last_instance_at
+        associations = self._ledger.associations_of(series_uid)
+        elsewhere = watched.elsewhere
+        for one in associations:
+            if one.ending == "open":
+                # What was judged meanwhile is watched no longer, but was sent.
+                sent = self._sent_elsewhere(one, series_uid, watched.elsewhere_since)
+                # Nor does a number beyond which nothing changes need another look.
+                sent = min(sent, PASSED_ON_AFTER)
+                elsewhere[one.association_id] = max(sent, elsewhere.get(one.association_id, 0))
+        return tuple(replace(one, sent_elsewhere=elsewhere.get(one.association_id, 0)) for one in associations)
+
+    def _sent_elsewhere(self, association: AssociationFact, series_uid: str, since: float) -> int:
+        """Count the instances of other growing series that only this association can have sent."""
+        sent = 0
+        for other_uid in self._ledger.other_series_of(association.association_id, series_uid):
+            other = self._watched.get(other_uid)
+            if other and {one.association_id for one in other.associations} == {association.association_id}:
+                sent += sum(one.received_at > since for one in other.instances.values())
+        return sent
 
     def _unsettle_what_was_sent_again(self) -> None:
         """Judge anew what somebody sends again, though no file changes: the routes may have."""
@@ -116,17 +163,14 @@ class Assembler:
             "last_instance_at": max((instance.received_at for instance in instances), default=None),
             "look_again_at": None,
             "reason": "",
+            "evidence": [],
+            "left_out": [],
         }
         match verdict:
             case Growing():
                 watched.look_again_at = verdict.look_again_at
-                growing = {
-                    **known,
-                    "state": SeriesState.RECEIVING,
-                    "reason": verdict.waiting_for,
-                    "look_again_at": verdict.look_again_at,
-                }
-                self._ledger.note_series(series_uid, growing)
+                facts = {"reason": verdict.waiting_for, "look_again_at": verdict.look_again_at}
+                self._ledger.note_series(series_uid, {**known, **facts, "state": SeriesState.RECEIVING})
                 return
             case Stalled():
                 self._decline(series_uid, known, _with_unreadable(verdict.reason, watched.unreadable))
@@ -134,6 +178,7 @@ class Assembler:
                 if watched.unreadable:
                     self._decline(series_uid, known, _with_unreadable("", watched.unreadable))
                 else:
+                    self._ledger.learn(lessons_of(series_uid, instances, associations, now))
                     self._complete(series_uid, known, verdict, now)
             case _:
                 assert_never(verdict)
@@ -148,14 +193,45 @@ class Assembler:
                 instances=tuple(watched.instances.values()),
                 associations=watched.associations,
                 refused=self._ledger.refused_of(series_uid),
+                habits=self._habits_of(watched.senders),
+                asks_archive=self._archives.knows(watched.senders),
+                archive=watched.archive,
             )
-            return assess(facts, now, self._policy)
+            policy = self._policy_of(facts)
+            verdict = assess(facts, now, policy)
+            return self._asking(facts, verdict, policy, now) if isinstance(verdict, Growing) else verdict
         except Exception as error:  # the stage's loop: one series that cannot be judged must not hold up the others
             fault = type(error).__name__
             self._log("series cannot be judged", series=series_uid, fault=fault, at=place_of(error))
             cause = error.strerror if isinstance(error, OSError) and error.strerror else fault
             reason = f"it cannot be judged ({cause}; see the log) and is looked at again and again"
             return Growing(look_again_at=now + _AFTER_A_FAULT_S, waiting_for=reason)
+
+    def _habits_of(self, titles: Sequence[str]) -> dict[str, Habits]:
+        lessons = {title: self._ledger.lessons_of(title) for title in titles}
+        return {title: habits_of(learned) for title, learned in lessons.items() if learned}
+
+    def _policy_of(self, facts: SeriesFacts) -> CompletionPolicy:
+        """Give the policy of the route that takes the first instance: before the series is whole, nobody knows more."""
+        first = min(
+            facts.instances, key=lambda one: (not one.planes, one.received_at, one.sop_instance_uid), default=None
+        )
+        decision = decide(self._routes, first.attributes if first else {})
+        if isinstance(decision, Accepted):
+            return self._policies.get(decision.route.name, self._policy)
+        return self._policy
+
+    def _asking(self, facts: SeriesFacts, growing: Growing, policy: CompletionPolicy, now: float) -> Growing:
+        """Ask the archive where it is time to; its answer is looked at as soon as it is there."""
+        ask_at = ask_archive_at(facts, policy)
+        if ask_at is None:
+            return growing
+        if now < ask_at:
+            return replace(growing, look_again_at=min(growing.look_again_at, ask_at))
+        titles = sorted({one.calling_ae_title for one in facts.associations})
+        study_uid = facts.instances[0].study_instance_uid
+        self._archives.ask(titles, study_uid, facts.series_instance_uid, facts.instance_count)
+        return growing
 
     def _read_new(self, series_uid: str, watched: _Watched) -> None:
         for name in self._inbox.file_names(series_uid):
@@ -171,29 +247,42 @@ class Assembler:
         self._log("series declined", series=series_uid, instances=known["instances"], reason=reason)
 
     def _complete(self, series_uid: str, known: Row, verdict: Complete, now: float) -> None:
-        manifest = verdict.manifest
+        decisions = [(manifest, decide(self._routes, manifest.attributes)) for manifest in verdict.manifests]
+        routed = [(manifest, one.route) for manifest, one in decisions if isinstance(one, Accepted)]
+        refused = [
+            f"volume {number} of {len(decisions)} is not contoured: {one.reason}"
+            for number, (_, one) in enumerate(decisions, start=1)
+            if isinstance(one, Declined)
+        ]
         judged = {
             **known,
-            "evidence": list(verdict.evidence),
-            "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason} for one in manifest.left_out],
-            "fingerprint": manifest.fingerprint,
+            "evidence": [*verdict.evidence, *(refused if routed else [])],
+            "left_out": [{"sop_instance_uid": one.sop_instance_uid, "reason": one.reason} for one in verdict.left_out],
+            # Of the first volume; each job names its own.
+            "fingerprint": (routed[0][0] if routed else verdict.manifests[0]).fingerprint,
             "complete_at": now,
         }
-        decision = decide(self._routes, manifest.attributes)
-        match decision:
-            case Declined():
-                self._decline(series_uid, judged, decision.reason)
-            case Accepted():
-                self._accept(series_uid, judged, manifest, decision.route)
-            case _:
-                assert_never(decision)
+        if routed:
+            self._accept(series_uid, judged, routed)
+        else:
+            reasons = dict.fromkeys(one.reason for _, one in decisions if isinstance(one, Declined))
+            self._decline(series_uid, judged, " ".join(reasons))
 
-    def _accept(self, series_uid: str, judged: Row, manifest: SeriesManifest, route: Route) -> None:
-        jobs = [job_of(manifest, route, model) for model in route.models]
+    def _accept(self, series_uid: str, judged: Row, routed: Sequence[tuple[SeriesManifest, Route]]) -> None:
+        jobs = [job_of(manifest, route, model) for manifest, route in routed for model in route.models]
         enqueues = [self._queue.contour(job["job"]) for job in jobs]
-        accepted = {**judged, "state": SeriesState.COMPLETE, "route": route.name}
-        self._ledger.accept_series(series_uid, accepted, manifest_to_json(manifest), jobs, all_of(enqueues))
-        self._log("series complete", series=series_uid, instances=judged["instances"], route=route.name, jobs=len(jobs))
+        routes = ", ".join(dict.fromkeys(route.name for _, route in routed))
+        accepted = {**judged, "state": SeriesState.COMPLETE, "route": routes}
+        manifests = [manifest_to_json(manifest) for manifest, _ in routed]
+        self._ledger.accept_series(series_uid, accepted, manifests, jobs, all_of(enqueues))
+        self._log(
+            "series complete",
+            series=series_uid,
+            instances=judged["instances"],
+            volumes=len(manifests),
+            route=routes,
+            jobs=len(jobs),
+        )
 
 
 def job_of(manifest: SeriesManifest, route: Route, model: str, run_number: int = 1) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from node.domain.arrival import Arrival, Fragment, InstanceIdentity, StoredInstance
+from node.domain.evidence import ArchiveAnswer
+from node.domain.habits import Lesson
 from node.domain.jobs import DeliveryState, JobState
 from node.domain.series import AssociationFact
 
@@ -138,12 +140,42 @@ class SeriesLedger(Protocol):
         """Name the series to which an association later than that number sent."""
         ...
 
+    def other_series_of(self, association_id: str, series_uid: str) -> Sequence[str]:
+        """Name the other series to which an association sent."""
+        ...
+
+    def lessons_of(self, calling_ae_title: str) -> Sequence[Lesson]:
+        """Give what the latest series of a sender taught."""
+        ...
+
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Keep what a series taught of its senders, in place of what it taught before."""
+        ...
+
     def note_series(self, series_uid: str, facts: Row) -> None:
         """Write what is known of a series now."""
         ...
 
-    def accept_series(self, series_uid: str, facts: Row, manifest: Row, jobs: Sequence[Row], enqueue: Enqueue) -> None:
-        """Write a complete series, its manifest and its jobs, and enqueue them, in one transaction."""
+    def accept_series(
+        self, series_uid: str, facts: Row, manifests: Sequence[Row], jobs: Sequence[Row], enqueue: Enqueue
+    ) -> None:
+        """Write a complete series, its volumes' manifests and their jobs, and enqueue these, in one transaction."""
+        ...
+
+
+class Archives(Protocol):
+    """Archives that can be asked how many instances a series has; asking never holds up the caller."""
+
+    def knows(self, calling_ae_titles: Sequence[str]) -> bool:
+        """Tell whether there is an archive to ask about series of these senders."""
+        ...
+
+    def ask(self, calling_ae_titles: Sequence[str], study_uid: str, series_uid: str, had: int) -> None:
+        """Begin to ask, unless it is being asked; ``had``: instances that are here now."""
+        ...
+
+    def answer(self, series_uid: str) -> ArchiveAnswer | None:
+        """Give the latest answer, or None."""
         ...
 
 

@@ -26,6 +26,8 @@ minimum_free_gb = 0.2
 device = "cpu"
 
 [completion]
+# Every sender here is new: waiting for the quiet period each time would make the tests slow.
+new_senders = "settle"
 settle_s = {settle_s}
 quiet_period_s = {quiet_period_s}
 

@@ -155,7 +155,14 @@ def test_status_shows_a_running_node_and_one_that_was_stopped(tmp_path: Path) ->
         assert node.stop() == 0
     stopped = run_delineate("status", "--json", "--config", str(node.config_path))
     people = run_delineate("status", "--config", str(node.config_path))
+    senders = run_delineate("status", "--senders", "--config", str(node.config_path))
+    learned = run_delineate("status", "--senders", "--json", "--config", str(node.config_path))
 
+    (sender,) = json.loads(learned.stdout)
+    assert (sender["calling_ae_title"], sender["series"], sender["known"]) == ("CT1", 1, False)
+    assert (sender["between_s"], sender["several_associations"], sender["after_release_s"]) == (0.0, False, 1.0)
+    assert senders.stdout.startswith("CT1: 1 series seen whole, the last at ")
+    assert "waited for: 1.0 s after a release, 15.0 s while an association is open; 4 s or more" in senders.stdout
     assert json.loads(running.stdout) == json.loads(stopped.stdout)
     known = json.loads(stopped.stdout)
     assert known["series"][0]["state"] == "complete"

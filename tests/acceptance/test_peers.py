@@ -261,6 +261,7 @@ def orthanc(folder: Path, more_settings: Mapping[str, Any] | None = None) -> Ite
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
         "Plugins": [],
         **(more_settings or {}),
     }

@@ -157,7 +157,7 @@ def test_every_series_of_the_samples_is_declined_with_the_reason(node: RunningNo
 
 def decoded(path: Path) -> NDArray[np.float32]:
     """Decode a file of the inbox as the contourer does."""
-    manifest = completed(path, SINGLE).manifest
+    manifest = completed(path, SINGLE).manifests[0]
     return read_volume(dataset_loader(Path("/"), manifest.files), manifest).voxels
 
 

@@ -210,7 +210,7 @@ def test_found_files_become_a_volume(tmp_path: Path) -> None:
     facts = SeriesFacts(series_instance_uid="1.2", instances=tuple(instances), associations=())
     verdict = assess(facts, 0.0, CompletionPolicy(quiet_period_s=0))
     assert isinstance(verdict, Complete)
-    volume = read_volume(dataset_loader(tmp_path, verdict.manifest.files), verdict.manifest)
+    volume = read_volume(dataset_loader(tmp_path, verdict.manifests[0].files), verdict.manifests[0])
 
     assert volume.voxels.tolist() == default_voxels(STACK).tolist()
 

@@ -27,7 +27,7 @@ class Engine:
         prepare(self.database, QUEUES)
         self.ledger = Ledger(self.database)
         self.tasks = Tasks(self.database)
-        self.ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+        self.ledger.accept_series(SERIES, FACTS, [{"fingerprint": FACTS["fingerprint"]}], [JOB], enqueue_nothing)
 
     def reconcile(self) -> None:
         """Do what the dispatcher does every few seconds."""

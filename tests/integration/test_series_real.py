@@ -53,7 +53,7 @@ def volume_of(manifest: SeriesManifest) -> Volume:
 
 def single(path: Path) -> NDArray[np.float32]:
     """Decode one file that holds one image."""
-    image: NDArray[np.float32] = volume_of(completed(path, SINGLE).manifest).voxels[0]
+    image: NDArray[np.float32] = volume_of(completed(path, SINGLE).manifests[0]).voxels[0]
     return image
 
 
@@ -63,10 +63,10 @@ def test_a_thorax_with_a_structure_set_beside_it_is_whole() -> None:
     (complete,) = (one for one in found.values() if isinstance(one, Complete))
     (stalled,) = (one for one in found.values() if isinstance(one, Stalled))
     assert complete.evidence[0] == "105 planes, 4.000 mm apart, regular"
-    assert complete.manifest.grid.spacing_mm == pytest.approx((4.0, 1.26953125, 1.26953125))
-    assert complete.manifest.attributes["Manufacturer"] == "SIEMENS"
+    assert complete.manifests[0].grid.spacing_mm == pytest.approx((4.0, 1.26953125, 1.26953125))
+    assert complete.manifests[0].attributes["Manufacturer"] == "SIEMENS"
     assert stalled.reason == "no image plane in 1 instance: 1 × RT Structure Set Storage is no CT, MR or PET image"
-    voxels = volume_of(complete.manifest).voxels
+    voxels = volume_of(complete.manifests[0]).voxels
     assert (voxels.min(), voxels.max()) == (-1000.0, 3071.0)
 
 
@@ -85,7 +85,9 @@ def test_a_tilted_phantom_is_whole_and_its_scout_and_captures_are_none() -> None
 
     assert phantom.evidence[0] == "54 planes, 2.371 mm apart, regular, each shifted by 0.793 mm (gantry tilt)"
     # tan 18.5° = 0.3346
-    assert phantom.manifest.grid.tilt_mm / phantom.manifest.grid.slice_spacing_mm == pytest.approx(0.3346, abs=1e-3)
+    assert phantom.manifests[0].grid.tilt_mm / phantom.manifests[0].grid.slice_spacing_mm == pytest.approx(
+        0.3346, abs=1e-3
+    )
     assert verdict_of(folder / "philips-scout") == Stalled(reason="only localizer images (1)")
     assert verdict_of(folder / "philips-exam-summary-sc") == Stalled(
         reason="no image plane in 5 instances: 5 × Secondary Capture Image Storage is no CT, MR or PET image"
@@ -110,7 +112,7 @@ def test_slices_with_empty_uids_are_skipped_with_the_reason() -> None:
     ("name", "planes"), [("11-T1post-18670", 22), ("37830-T2reg-78532", 22), ("11_HCropVolume", 40)]
 )
 def test_oblique_mr_is_whole(name: str, planes: int) -> None:
-    manifest = completed(unpacked("brain-mr-series") / "brain-mr-series" / "Study3" / name).manifest
+    manifest = completed(unpacked("brain-mr-series") / "brain-mr-series" / "Study3" / name).manifests[0]
 
     assert manifest.grid.shape[0] == planes
     assert manifest.modality == "MR"
@@ -120,7 +122,7 @@ def test_oblique_mr_is_whole(name: str, planes: int) -> None:
 def test_mr_without_rescale_holds_its_stored_values() -> None:
     folder = unpacked("brain-mr-series") / "brain-mr-series" / "Study3" / "11-T1post-18670"
 
-    voxels = volume_of(completed(folder).manifest).voxels
+    voxels = volume_of(completed(folder).manifests[0]).voxels
 
     assert (voxels.min(), voxels.max()) == (0.0, 2040.0)
 
@@ -131,15 +133,15 @@ def test_head_first_and_feet_first_ct_pet_and_mr_are_whole(patient: str, modalit
     complete = completed(unpacked("ibsi-sts-001-042") / "ibsi-sts-ct-pet-mr" / patient / modality / "image")
 
     assert "3.270 mm apart, regular" in complete.evidence[0]
-    volume = volume_of(complete.manifest)
-    assert volume.voxels.shape == complete.manifest.grid.shape
+    volume = volume_of(complete.manifests[0])
+    assert volume.voxels.shape == complete.manifests[0].grid.shape
     assert volume.voxels.min() == {"CT": -1000.0, "PET": 0.0}.get(modality, volume.voxels.min())
 
 
 def test_a_legacy_enhanced_mr_is_one_volume() -> None:
     folder = unpacked("ibsi-digital-phantom-seg") / "ibsi-digital-phantom-seg" / "dicom_deprecated" / "image"
 
-    volume = volume_of(completed(folder).manifest)
+    volume = volume_of(completed(folder).manifests[0])
 
     assert volume.voxels.shape == (4, 4, 5)
     # The first row of the published phantom's first slice.
@@ -204,7 +206,7 @@ def test_a_retired_syntax_is_refused_by_name(syntax: str) -> None:
 )
 def test_a_compressed_image_that_is_cut_off_is_refused(syntax: str) -> None:
     # Only the stream is cut; the fragments around it are whole, as a faulty encoder would write them.
-    manifest = completed(ct_in(syntax), SINGLE).manifest
+    manifest = completed(ct_in(syntax), SINGLE).manifests[0]
     dataset = dcmread(ct_in(syntax))
     content = bytes(dataset.PixelData)
     dataset.PixelData = shortened(content)
@@ -246,23 +248,33 @@ def test_siemens_mosaics_are_no_planes() -> None:
 def test_an_enhanced_ct_of_two_frames_is_ordered_by_position_and_decodes() -> None:
     path = unpacked("transfer-syntax-samples") / "transfer-syntax-samples" / "pydicom" / "eCT_Supplemental.dcm"
 
-    manifest = completed(path, SINGLE).manifest
+    manifest = completed(path, SINGLE).manifests[0]
 
     # The second frame lies nearer to the feet.
     assert [one.frame_number for one in manifest.grid.planes] == [2, 1]
     assert volume_of(manifest).voxels.shape == (2, 512, 512)
 
 
-def test_enhanced_mr_with_one_position_per_frame_is_a_volume_and_with_several_is_not() -> None:
-    folder = unpacked("transfer-syntax-samples") / "transfer-syntax-samples" / "enhanced-mr"
+def test_four_time_points_in_objects_of_their_own_are_four_volumes_as_soon_as_they_are_stored() -> None:
+    folder = unpacked("transfer-syntax-samples") / "transfer-syntax-samples" / "enhanced-mr" / "Siemens" / "XA10"
+    one, four = completed(folder / "6_1.dcm", CompletionPolicy()), completed(folder, CompletionPolicy())
 
-    assert completed(folder / "Siemens" / "XA10" / "6_1.dcm").manifest.grid.shape == (6, 64, 64)
-    # Four time points of the same slices in one series.
-    assert verdict_of(folder / "Siemens" / "XA10") == Stalled(
-        reason="4 different images at z=-5.404, and so at 5 more places"
-    )
-    # Magnitude and phase in one instance.
-    assert verdict_of(folder / "Philips") == Stalled(reason="2 different images at z=-38.355, and so at 31 more places")
+    assert [manifest.grid.shape for manifest in four.manifests] == [(6, 64, 64)] * 4
+    assert one.manifests[0].fingerprint in {manifest.fingerprint for manifest in four.manifests}
+    assert "multi-frame, whole by itself" in four.evidence
+
+
+def test_magnitude_and_field_map_in_one_object_are_two_volumes_with_fingerprints_of_their_own() -> None:
+    folder = unpacked("transfer-syntax-samples") / "transfer-syntax-samples" / "enhanced-mr" / "Philips"
+
+    field_map, magnitude = completed(folder).manifests
+
+    assert field_map.files == magnitude.files
+    assert field_map.fingerprint != magnitude.fingerprint
+    frames = [{plane.frame_number for plane in one.grid.planes} for one in (field_map, magnitude)]
+    assert (len(frames[0]), len(frames[1]), frames[0] & frames[1]) == (32, 32, set())
+    # In Hertz the one, the other as the scanner counts.
+    assert volume_of(field_map).voxels.min() < 0 <= volume_of(magnitude).voxels.min()
 
 
 def test_an_enhanced_mr_without_frame_positions_says_so() -> None:

@@ -1,141 +1,15 @@
 """Assembling: every change of the inbox becomes a verdict in the ledger, and a whole series becomes jobs once."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from node.domain.errors import InputError
-from node.domain.grid import Plane
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Route
-from node.domain.series import AssociationFact, CompletionPolicy
-from node.stages.assemble import Assembler
-from tests.builders import grid
-
-SERIES = "1.2.3"
-ROUTE = Route(
-    name="planning-ct",
-    when={"Modality": ("CT",)},
-    unless={},
-    models=("body-bones", "other"),
-    outputs=("rtstruct",),
-    destinations=("tps",),
-)
-
-
-def instance(plane: Plane, received_at: float, **changes: Any) -> ReceivedInstance:
-    values: dict[str, Any] = {
-        "sop_instance_uid": plane.sop_instance_uid,
-        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
-        "series_instance_uid": SERIES,
-        "study_instance_uid": "1.2",
-        "frame_of_reference_uid": "1.2.9",
-        "patient_digest": "p",
-        "pixel_digest": plane.sop_instance_uid,
-        "modality": "CT",
-        "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"),
-        "planes": (plane,),
-        "not_an_image": None,
-        "instance_number": 1,
-        "attributes": {"Modality": "CT"},
-        "received_at": received_at,
-        "file_name": f"{plane.sop_instance_uid}.dcm",
-    }
-    return ReceivedInstance(**{**values, **changes})
-
-
-class World:
-    """An inbox, a ledger and a queue in memory."""
-
-    def __init__(self, count: int = 5) -> None:
-        self.files: dict[str, ReceivedInstance | str] = {}
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.jobs: dict[str, Any] = {}
-        self.enqueued: list[str] = []
-        self.reads: list[str] = []
-        self.endings = ["released"]
-        self.refused: dict[str, str] = {}
-        for plane in grid(slices=count).planes:
-            self.add(instance(plane, 100.0))
-
-    def add(self, one: ReceivedInstance) -> None:
-        self.files[one.file_name] = one
-
-    def assembler(self, routes: Sequence[Route] = (ROUTE,)) -> Assembler:
-        return Assembler(
-            inbox=self,
-            ledger=self,
-            queue=self,
-            routes=routes,
-            policy=CompletionPolicy(),
-            read_instance=self.read,
-            log=lambda *_, **__: None,
-        )
-
-    # the inbox
-    def series_uids(self) -> Sequence[str]:
-        return [SERIES]
-
-    def stamp(self, series_uid: str) -> str:
-        return str(len(self.files))
-
-    def file_names(self, series_uid: str) -> Sequence[str]:
-        return list(self.files)
-
-    def path(self, series_uid: str, file_name: str) -> Path:
-        return Path(file_name)
-
-    def read(self, path: Path) -> ReceivedInstance:
-        self.reads.append(path.name)
-        found = self.files[path.name]
-        if isinstance(found, str):
-            raise InputError(found)
-        return found
-
-    # the ledger
-    def series(self, series_uid: str) -> dict[str, Any] | None:
-        return self.rows.get(series_uid)
-
-    def associations_of(self, series_uid: str) -> tuple[AssociationFact, ...]:
-        return tuple(
-            AssociationFact(
-                association_id=str(number),
-                calling_ae_title="CT1",
-                ending=ending,  # type: ignore[arg-type]
-                opened_at=99.0,
-                ended_at=None if ending == "open" else 100.5,
-            )
-            for number, ending in enumerate(self.endings)
-        )
-
-    def refused_of(self, series_uid: str) -> dict[str, str]:
-        return self.refused
-
-    def latest_association(self) -> int:
-        return len(self.endings)
-
-    def series_sent_since(self, association: int) -> Sequence[str]:
-        return [SERIES] if len(self.endings) > association else []
-
-    def note_series(self, series_uid: str, facts: Any) -> None:
-        self.rows[series_uid] = {**self.rows.get(series_uid, {}), **facts}
-
-    def accept_series(self, series_uid: str, facts: Any, manifest: Any, jobs: Any, enqueue: Any) -> None:
-        self.note_series(series_uid, facts)
-        for job in jobs:
-            self.jobs.setdefault(job["job"], job)
-        enqueue(self.enqueued)
-
-    # the queue
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
-        return lambda transaction: transaction.append(job)
-
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
-        raise AssertionError("assembling delivers nothing")
+from tests.assembling import SERIES, World
 
 
 def test_a_whole_series_becomes_one_job_per_model() -> None:

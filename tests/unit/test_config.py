@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from node.config import (
+    ArchiveSection,
     CompletionSection,
     Config,
     DeliverySection,
@@ -61,6 +62,7 @@ def test_the_shipped_configuration_is_valid() -> None:
         (r"receiver\.tls", TlsSection),
         ("peers", PeerSection),
         ("completion", CompletionSection),
+        ("archives", ArchiveSection),
         ("delivery", DeliverySection),
         ("destinations", Destination),
         ("routes", RouteSection),
@@ -82,7 +84,7 @@ def test_commented_keys_show_the_defaults() -> None:
     # Tables that are examples as a whole: from their commented heading to the next heading.
     text = re.sub(r"^# \[.*?(?=^(?:# )?\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     # The examples that no default could be.
-    uncommented = re.sub(r"^# (?!calling_ae_title|unless)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (?!calling_ae_title|unless|completion)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
 
@@ -106,6 +108,27 @@ def test_folders_are_absolute_wherever_they_are_read_from(tmp_path: Path, monkey
 def test_an_unknown_key_is_named_with_the_nearest() -> None:
     with pytest.raises(SetupError, match=r"node\.prot: unknown key — did you mean 'port'\?"):
         parse(minimal(node={"prot": 11112}))
+
+
+def test_a_route_changes_only_what_it_names_of_the_completion() -> None:
+    route = {**minimal()["routes"][0], "completion": {"quiet_period_s": 30, "new_senders": "settle"}}
+
+    policy = parse(minimal(routes=[route], completion={"settle_s": 2.0})).policies()["planning-ct"]
+
+    assert (policy.quiet_period_s, policy.settle_s, policy.new_senders) == (30.0, 2.0, "settle")
+
+
+def test_a_route_that_names_nothing_waits_as_the_node_does() -> None:
+    config = parse(minimal(completion={"quiet_period_s": 90}))
+
+    assert config.policies() == {"planning-ct": config.completion.policy()}
+
+
+def test_an_unknown_key_of_a_routes_completion_is_named_with_the_nearest() -> None:
+    route = {**minimal()["routes"][0], "completion": {"quiet_period": 30}}
+
+    with pytest.raises(SetupError, match=r"completion\.quiet_period: unknown key — did you mean 'quiet_period_s'\?"):
+        parse(minimal(routes=[route]))
 
 
 def test_an_unknown_section_is_named_with_the_nearest() -> None:

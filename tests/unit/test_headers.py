@@ -10,7 +10,8 @@ from pydicom.uid import EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
 from node.dicom.headers import HEADER_TAGS, ROUTING_KEYWORDS, functional_group, received_instance
 from node.domain.errors import InputError
-from node.domain.instance import ReceivedInstance
+from node.domain.instance import Concatenation, ReceivedInstance
+from node.domain.volumes import SPLITTING_KEYS
 from tests.builders import GREEK, JANE, ct_series, enhanced_ct, grid, write_and_read, written
 
 
@@ -295,3 +296,54 @@ def test_a_damaged_sequence_is_the_senders_fault_and_not_ours(element: bytes, pu
         read(dataset)
 
     assert "damaged" in caught.value.reason or "readable" in caught.value.reason
+
+
+def test_what_may_tell_volumes_apart_is_read_from_a_slice() -> None:
+    dataset = ct()
+    dataset.TemporalPositionIdentifier, dataset.EchoNumbers, dataset.DiffusionBValue = 3, 2, 1000.0
+    dataset.TriggerTime = "12.5"
+
+    (keys,) = read(write_and_read(dataset)).plane_keys
+
+    assert keys == {
+        "ImageType": "ORIGINAL\\PRIMARY\\AXIAL",
+        "TemporalPositionIdentifier": "3",
+        "TriggerTime": "12.5",
+        "EchoNumbers": "2",
+        "DiffusionBValue": "1000.0",
+        "KVP": "120",
+        "AcquisitionNumber": "1",
+    }
+    assert set(keys) == set(SPLITTING_KEYS)
+
+
+def test_what_may_tell_volumes_apart_is_read_from_each_frame() -> None:
+    dataset = enhanced_ct(grid(slices=2))
+    for number, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        groups.FrameContentSequence[0].TemporalPositionIndex = number
+        groups.FrameContentSequence[0].FrameAcquisitionNumber = 7
+        frame_type, echo = Dataset(), Dataset()
+        frame_type.FrameType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+        echo.EffectiveEchoTime = 4.5 * number
+        groups.CTImageFrameTypeSequence = Sequence([frame_type])
+        groups.MREchoSequence = Sequence([echo])
+
+    first, second = read(write_and_read(dataset)).plane_keys
+
+    common = {"ImageType": "ORIGINAL\\PRIMARY\\VOLUME\\NONE", "AcquisitionNumber": "7"}
+    assert first == {**common, "TemporalPositionIdentifier": "1", "EchoNumbers": "4.5"}
+    assert second == {**common, "TemporalPositionIdentifier": "2", "EchoNumbers": "9.0"}
+
+
+def test_stated_numbers_and_concatenations_are_read() -> None:
+    dataset, enhanced = ct(), enhanced_ct(grid(slices=3))
+    dataset.ImagesInAcquisition, dataset.NumberOfSeriesRelatedInstances = 60, 61
+    enhanced.ConcatenationUID, enhanced.InConcatenationNumber, enhanced.InConcatenationTotalNumber = "1.2.77", 2, 3
+
+    single, frames = read(write_and_read(dataset)), read(write_and_read(enhanced))
+
+    assert (single.images_in_acquisition, single.series_related_instances) == (60, 61)
+    assert (single.concatenation, single.is_multi_frame, single.acquisition_number) == (None, False, "1")
+    assert frames.concatenation == Concatenation(uid="1.2.77", number=2, total=3)
+    assert frames.is_multi_frame
+    assert (frames.images_in_acquisition, frames.series_related_instances) == (None, None)

@@ -1,6 +1,7 @@
 """The ledger: a fact and its work in one transaction, and no state changes but along its table."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from node.adapters.database import open_database
 from node.adapters.ledger import Ledger
 from node.domain.errors import ResourceError
+from node.domain.habits import LESSONS_REMEMBERED, Lesson
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 
 SERIES = "1.2.3"
@@ -24,6 +26,7 @@ FACTS: dict[str, Any] = {
     "fingerprint": "f" * 64,
     "route": "planning-ct",
 }
+MANIFEST = {"fingerprint": "f" * 64}
 JOB: dict[str, Any] = {
     "job": "1.2.3/ffff/m/1",
     "series_uid": SERIES,
@@ -67,29 +70,29 @@ def test_associations_end_once_and_open_ones_are_lost_at_the_next_start(ledger: 
 
 def test_an_accepted_series_and_its_jobs_are_all_there_or_not_at_all(ledger: Ledger) -> None:
     with pytest.raises(RuntimeError):
-        ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], fail)
+        ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": []}], [JOB], fail)
 
     assert ledger.all_series() == []
     assert ledger.all_jobs() == []
 
-    ledger.accept_series(SERIES, FACTS, {"planes": []}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": []}], [JOB], enqueue_nothing)
 
-    assert ledger.manifest(SERIES, "f" * 64) == {"planes": []}
+    assert ledger.manifest(SERIES, "f" * 64) == {**MANIFEST, "planes": []}
     assert [job["state"] for job in ledger.all_jobs()] == [JobState.QUEUED]
 
 
 def test_the_same_series_again_makes_no_second_job_and_changes_no_manifest(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {"planes": [1]}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": [1]}], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
 
-    ledger.accept_series(SERIES, FACTS, {"planes": [2]}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [{**MANIFEST, "planes": [2]}], [JOB], enqueue_nothing)
 
-    assert ledger.manifest(SERIES, "f" * 64) == {"planes": [1]}
+    assert ledger.manifest(SERIES, "f" * 64) == {**MANIFEST, "planes": [1]}
     assert [job["state"] for job in ledger.all_jobs()] == [JobState.CONTOURING]
 
 
 def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
     output = {"kind": "rtstruct", "sop_instance_uid": "9.9", "path": "results/x.dcm", "sha256": "0" * 64}
     ledger.finish_job(JOB["job"], {}, [output], ["tps"], enqueue_nothing)
@@ -102,7 +105,7 @@ def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
 
 
 def test_outputs_without_their_deliveries_are_never_committed(ledger: Ledger) -> None:
-    ledger.accept_series(SERIES, FACTS, {}, [JOB], enqueue_nothing)
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
 
     with pytest.raises(RuntimeError):
@@ -146,3 +149,51 @@ def test_the_latest_reason_of_a_refusal_is_kept_by_series(ledger: Ledger) -> Non
     ledger.instance_refused("1.2.4", "1.2.4.1", "0xA700: disk low")
 
     assert ledger.refused_of(SERIES) == {"1.2.3.1": "0xC000: cut off"}
+
+
+def lesson(number: int, title: str = "CT1", **changes: Any) -> Lesson:
+    usual = Lesson(
+        calling_ae_title=title,
+        series_instance_uid=f"1.2.{number}",
+        learned_at=float(number),
+        instances=10,
+        associations=1,
+        within_s=1.0,
+        between_s=0.0,
+        counted_acquisitions=0,
+    )
+    return replace(usual, **changes)
+
+
+def test_a_series_that_is_judged_again_teaches_anew_instead_of_twice(ledger: Ledger) -> None:
+    ledger.learn([lesson(1), lesson(1, title="PACS")])
+    ledger.learn([lesson(1, between_s=45.0)])
+
+    assert ledger.lessons_of("CT1") == (lesson(1, between_s=45.0),)
+    assert ledger.all_lessons() == (lesson(1, between_s=45.0), lesson(1, title="PACS"))
+
+
+def test_the_oldest_lessons_of_a_sender_are_forgotten(ledger: Ledger) -> None:
+    ledger.learn([lesson(0, title="PACS")])
+    for number in range(LESSONS_REMEMBERED + 3):
+        ledger.learn([lesson(number)])
+
+    learned = [one.learned_at for one in ledger.lessons_of("CT1")]
+    assert learned == [float(number) for number in range(3, LESSONS_REMEMBERED + 3)]
+    assert len(ledger.lessons_of("PACS")) == 1
+
+
+def test_every_volume_of_a_series_keeps_its_manifest(ledger: Ledger) -> None:
+    other = {**MANIFEST, "fingerprint": "e" * 64}
+
+    ledger.accept_series(SERIES, FACTS, [MANIFEST, other], [JOB], enqueue_nothing)
+
+    assert ledger.manifest(SERIES, "e" * 64) == other
+    assert ledger.manifest(SERIES, "f" * 64) == MANIFEST
+
+
+def test_the_other_series_of_an_association_are_named(ledger: Ledger) -> None:
+    for association, series in (("a", SERIES), ("a", "1.2.4"), ("b", "1.2.5")):
+        ledger.association_contributes(association, "CT1", series, 1.0)
+
+    assert ledger.other_series_of("a", SERIES) == ("1.2.4",)
