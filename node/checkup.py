@@ -12,7 +12,6 @@ from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
 from node.adapters.storage_scu import echo
 from node.config import Config, Destination
-from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.service import model_store
 
@@ -38,6 +37,9 @@ def check(config: Config) -> Iterator[Finding]:
         yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
     for model in sorted({model for route in config.routes for model in route.models}):
         yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
+    if config.hot_folder.folder is not None:
+        hot = config.hot_folder.folder
+        yield _tried("hot folder", lambda: _hot_folder(hot))
     for destination in config.destinations:
         yield _tried(
             f"destination {destination.name}",
@@ -121,10 +123,19 @@ def _model(config: Config, name: str) -> str:
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
 
 
+def _hot_folder(folder: Path) -> str:
+    _write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
+    return f"{folder} can be emptied"
+
+
 def _destination(config: Config, peer: Destination) -> str:
+    if peer.folder is not None:
+        remedy = "Make it, or mount it, and let the node write to it. Results wait for it until then."
+        _write_and_rename(peer.folder, remedy)
+        return f"{peer.folder} can be written to"
     try:
         echo(
-            PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+            peer.address(),
             calling_ae_title=peer.calling_ae_title or config.node.ae_title,
             timeout_s=config.delivery.timeout_s,
         )
@@ -135,3 +146,14 @@ def _destination(config: Config, peer: Destination) -> str:
         )
         raise NodeError(error.reason, remedy) from error
     return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
+
+
+def _write_and_rename(folder: Path, remedy: str) -> None:
+    """Try what putting a file into a folder needs; nothing of it stays."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".delineate-", dir=folder) as tried:
+            file = Path(tried, "a")
+            file.touch()
+            file.rename(Path(tried, "b"))
+    except OSError as error:
+        raise NodeError(f"{folder} cannot be used: {error.strerror}.", remedy) from error

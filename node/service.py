@@ -1,5 +1,6 @@
 """Join everything: ports to adapters, stages to processes. The only module that owns the clock."""
 
+import shutil
 import signal
 import sys
 import threading
@@ -14,28 +15,34 @@ from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
+from node.adapters.hot_folder import HotFolder, Watch, lasting_owner
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
+from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES, Receiver, ReceiverSettings
 from node.adapters.storage_scu import store
-from node.config import Config
-from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
-from node.domain.delivery import PeerAddress, StoreReceipt
+from node.adapters.zip_archive import members_of
+from node.config import Config, HotFolderSection
+from node.dicom.part10 import FileMeta
+from node.domain.arrival import Arrival, AssociationEnding, Caller, StoreAnswer, StoredInstance
+from node.domain.delivery import StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.log import log
 from node.resources import shipped
 from node.stages.assemble import Assembler
+from node.stages.collect import Collector
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.stages.receive import receive
+from node.stages.unpack import Accepted, Unpacker
 
-Role = Literal["receiver", "contourer", "dispatcher"]
+Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 CONTOUR, DELIVER = "contour", "deliver"
@@ -150,7 +157,8 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         Ledger(node.database)  # makes its tables
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
-        supervisor = Supervisor({role: [*command, role] for role in ROLES}, log=log)
+        roles = [role for role in ROLES if role != "collector" or config.hot_folder.folder is not None]
+        supervisor = Supervisor({role: [*command, role] for role in roles}, log=log)
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -186,7 +194,8 @@ def run_role(config: Config, role: Role, *, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
     node = Node(config=config)
     lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
-    stop = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher}[role](node)
+    begin = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
+    stop = begin[role](node)
     run_until_told(stop, supervised=supervised)
     lock.close()
 
@@ -245,6 +254,106 @@ class LedgerObserver:
     def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
         """Keep the rejection for ``status``."""
         self._ledger.note_event("association rejected", caller.calling_ae_title, reason)
+
+
+def _collector(node: Node) -> Callable[[], None]:
+    section = node.config.hot_folder
+    if section.folder is None:
+        raise SetupError("There is no hot folder to collect from.", "Set hot_folder.folder in the configuration.")
+    folder = HotFolder(section.folder, lasting_owner(node.data_dir / "collector.id"))
+    unpacker = Unpacker(
+        begin=partial(_begin_file, node),
+        has_room_for=node.inbox.has_room_for,
+        members_of=members_of,
+        accepted=Accepted(
+            sop_classes=STORAGE_CLASSES,
+            transfer_syntaxes=TRANSFER_SYNTAXES,
+            disk_bytes=shutil.disk_usage(node.data_dir).total,
+        ),
+    )
+    collector = Collector(
+        folder=folder,
+        unpacker=unpacker,
+        observer=LedgerObserver(node.ledger),
+        ae_title=node.config.node.ae_title,
+        stable_s=section.stable_s,
+        rescan_s=section.rescan_s,
+        note=lambda text: node.ledger.note_event("hot folder", str(section.folder), text),
+        now=time.time,
+        log=log,
+    )
+    stopping, woken = threading.Event(), threading.Event()
+    threading.Thread(target=_collect_until, args=(stopping, woken, collector, section), daemon=True).start()
+
+    def stop() -> None:
+        stopping.set()
+        woken.set()
+
+    return stop
+
+
+def _collect_until(
+    stopping: threading.Event, woken: threading.Event, collector: Collector, section: HotFolderSection
+) -> None:
+    watch: Watch | None = None
+    while not stopping.is_set():
+        watch = watch or _watch(section, woken)
+        try:
+            again_at = collector.tick(time.monotonic())
+        except Exception as error:  # the stage's loop: a fault in one look must not end the next
+            log("collecting failed", fault=type(error).__name__, at=place_of(error))
+            again_at = time.monotonic() + section.rescan_s
+        # A program that drops thousands of files must not have thousands of looks made.
+        stopping.wait(_TICK_S)
+        woken.wait(max(0.0, again_at - time.monotonic()))
+        woken.clear()
+
+
+def _watch(section: HotFolderSection, woken: threading.Event) -> Watch | None:
+    """Watch the hot folder if it is there: while a share is not mounted, it is looked for from time to time."""
+    assert section.folder is not None
+    try:
+        watch = Watch(section.folder, polling=section.polling, wake=woken.set)
+    except OSError:
+        return None
+    log("hot folder watched", folder=str(section.folder), by=watch.how)
+    return watch
+
+
+def _begin_file(node: Node, meta: FileMeta, sender: str) -> "_Gathered":
+    return _Gathered(node, meta, sender)
+
+
+class _Gathered:
+    """The reception of a file's instance: gathers the data set, then receives it in one."""
+
+    def __init__(self, node: Node, meta: FileMeta, sender: str) -> None:
+        self._node = node
+        self._meta = meta
+        self._sender = sender
+        self._fragments: list[bytes] = []
+
+    def write(self, fragment: bytes) -> None:
+        """Keep the next piece."""
+        self._fragments.append(fragment)
+
+    def finish(self) -> StoreAnswer:
+        """Receive what was gathered."""
+        arrival = Arrival(
+            affected_sop_class_uid=self._meta.sop_class_uid,
+            affected_sop_instance_uid=self._meta.sop_instance_uid,
+            abstract_syntax_uid=self._meta.sop_class_uid,
+            transfer_syntax_uid=self._meta.transfer_syntax_uid,
+            data_set=b"".join(self._fragments),
+            calling_ae_title=self._sender,
+            called_ae_title=self._node.config.node.ae_title,
+            association_id="",
+        )
+        return receive(arrival, self._node.inbox)
+
+    def abandon(self) -> None:
+        """Keep nothing."""
+        self._fragments.clear()
 
 
 def _contourer(node: Node) -> Callable[[], None]:
@@ -336,8 +445,10 @@ def _store(config: Config, destination: str, files: Sequence[Path]) -> Sequence[
     if not found:
         raise SetupError(f"The configuration has no destination {destination!r} any more.")
     peer = found[0]
+    if peer.folder is not None:
+        return store_in_folder(peer.name, peer.folder, files)
     return store(
-        PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+        peer.address(),
         files,
         calling_ae_title=peer.calling_ae_title or config.node.ae_title,
         timeout_s=config.delivery.timeout_s,
