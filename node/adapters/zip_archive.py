@@ -9,6 +9,9 @@ from zlib import error as ZlibError  # noqa: N812 - a class with a lower-case na
 from node.domain.errors import InputError
 
 _PIECE_BYTES = 1 << 20
+# zipfile withholds the piece in which it finds a wrong checksum, the last: a member larger than this comes in two at
+# least, so that its beginning can say what it was.
+_IN_ONE_PIECE = 1 << 16
 _ENCRYPTED = 0x1
 _MADE_BY_LINUX_LINK = 0o120000
 
@@ -41,7 +44,9 @@ class Member:
         if self._stated.external_attr >> 16 & 0o170000 == _MADE_BY_LINUX_LINK:
             raise InputError("a link")
         try:
+            first = self.size if self.size <= _IN_ONE_PIECE else min(_PIECE_BYTES, self.size // 2)
             with self._archive.open(self._stated) as content:
+                yield content.read(first)
                 while piece := content.read(_PIECE_BYTES):
                     yield piece
         except (zipfile.BadZipFile, ZlibError, EOFError, ValueError, RuntimeError) as error:
@@ -72,5 +77,6 @@ def members_of(file: BinaryIO) -> list[Member]:
         if error.errno is not None:
             raise
         raise InputError("a damaged ZIP archive") from error
-    files = [stated for stated in archive.infolist() if not stated.is_dir()]
+    # Not `is_dir`, which fails on a member without a name.
+    files = [stated for stated in archive.infolist() if not stated.filename.endswith("/")]
     return [Member(archive, number, stated) for number, stated in enumerate(files, start=1)]

@@ -245,7 +245,11 @@ class Unpacker:
     def _member(self, member: Member, members: Sequence[Member], taken: TakenFile, drop: LooseFiles) -> Outcome:
         pieces = member.pieces()
         try:
-            head = next(pieces, b"")
+            head = next(pieces)
+        except InputError as error:
+            drop.lost_something()
+            return Rejected(error.reason)
+        try:
             if _is_archive(head):
                 return Rejected("an archive within an archive")
             if member.parts and is_dicomdir(member.parts[-1]):

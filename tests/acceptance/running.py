@@ -97,7 +97,9 @@ class RunningNode:
         """Let it take from `hot_folder`, and deliver to the folder `results` alone."""
         for made in (self.hot_folder, self.results):
             made.mkdir()
-        text = self.config_path.read_text(encoding="utf-8").replace('destinations = ["tps"]', 'destinations = ["shelf"]')
+        text = self.config_path.read_text(encoding="utf-8").replace(
+            'destinations = ["tps"]', 'destinations = ["shelf"]'
+        )
         self.config_path.write_text(text + _HOT_FOLDER.format(folder=self.folder), encoding="utf-8")
 
     @property
