@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.fileset import FileSet
+from pydicom.uid import RTPlanStorage
 
 from node.adapters.hot_folder import HotFolder
 from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES
@@ -316,7 +317,7 @@ def test_no_name_of_a_file_gets_into_log_or_status(drop: Drop) -> None:
 
 def test_a_sop_class_that_the_network_does_not_take_is_not_taken(drop: Drop) -> None:
     dataset = images(3)[0]
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.5"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = RTPlanStorage
     save_series([dataset], drop.folder)
 
     drop.settle()

@@ -7,7 +7,6 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.fileset import FileSet
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 
 from node.dicom.directory import referenced_files
@@ -79,14 +78,11 @@ def test_meta_information_that_is_cut_off_anywhere_is_refused() -> None:
 
 
 def test_a_missing_transfer_syntax_is_not_guessed() -> None:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CT_IMAGE
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    buffer = io.BytesIO()
-    write_file_meta_info(buffer, meta, enforce_standard=False)
+    # (0002,0010) becomes (0002,0099), which nobody knows.
+    file = written(image()).replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x99\x00UI")
 
     with pytest.raises(InputError, match=r"no valid Transfer Syntax UID \(0002,0010\)"):
-        read_file_meta(bytes(128) + b"DICM" + buffer.getvalue())
+        read_file_meta(file)
 
 
 def test_a_name_in_the_place_of_a_uid_is_none() -> None:
