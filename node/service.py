@@ -15,7 +15,6 @@ from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
-from node.adapters.hot_folder import HotFolder, Watch, lasting_owner
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
@@ -23,10 +22,10 @@ from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES, Receiver, ReceiverSettings
+from node.adapters.storage_scp import Receiver, ReceiverSettings
 from node.adapters.storage_scu import store
-from node.adapters.zip_archive import members_of
-from node.config import Config, HotFolderSection
+from node.collecting import start_collecting
+from node.config import Config
 from node.dicom.part10 import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, StoreAnswer, StoredInstance
 from node.domain.delivery import StoreReceipt
@@ -35,12 +34,10 @@ from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.log import log
 from node.resources import shipped
 from node.stages.assemble import Assembler
-from node.stages.collect import Collector
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.stages.receive import receive
-from node.stages.unpack import Accepted, Unpacker
 
 Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -258,66 +255,16 @@ class LedgerObserver:
 
 def _collector(node: Node) -> Callable[[], None]:
     section = node.config.hot_folder
-    if section.folder is None:
-        raise SetupError("There is no hot folder to collect from.", "Set hot_folder.folder in the configuration.")
-    folder = HotFolder(section.folder, lasting_owner(node.data_dir / "collector.id"))
-    unpacker = Unpacker(
+    return start_collecting(
+        section,
+        owner_file=node.data_dir / "collector.id",
+        ae_title=node.config.node.ae_title,
         begin=partial(_begin_file, node),
         has_room_for=node.inbox.has_room_for,
-        members_of=members_of,
-        accepted=Accepted(
-            sop_classes=STORAGE_CLASSES,
-            transfer_syntaxes=TRANSFER_SYNTAXES,
-            disk_bytes=shutil.disk_usage(node.data_dir).total,
-        ),
-    )
-    collector = Collector(
-        folder=folder,
-        unpacker=unpacker,
+        disk_bytes=shutil.disk_usage(node.data_dir).total,
         observer=LedgerObserver(node.ledger),
-        ae_title=node.config.node.ae_title,
-        stable_s=section.stable_s,
-        rescan_s=section.rescan_s,
         note=lambda text: node.ledger.note_event("hot folder", str(section.folder), text),
-        now=time.time,
-        log=log,
     )
-    stopping, woken = threading.Event(), threading.Event()
-    threading.Thread(target=_collect_until, args=(stopping, woken, collector, section), daemon=True).start()
-
-    def stop() -> None:
-        stopping.set()
-        woken.set()
-
-    return stop
-
-
-def _collect_until(
-    stopping: threading.Event, woken: threading.Event, collector: Collector, section: HotFolderSection
-) -> None:
-    watch: Watch | None = None
-    while not stopping.is_set():
-        watch = watch or _watch(section, woken)
-        try:
-            again_at = collector.tick(time.monotonic())
-        except Exception as error:  # the stage's loop: a fault in one look must not end the next
-            log("collecting failed", fault=type(error).__name__, at=place_of(error))
-            again_at = time.monotonic() + section.rescan_s
-        # A program that drops thousands of files must not have thousands of looks made.
-        stopping.wait(_TICK_S)
-        woken.wait(max(0.0, again_at - time.monotonic()))
-        woken.clear()
-
-
-def _watch(section: HotFolderSection, woken: threading.Event) -> Watch | None:
-    """Watch the hot folder if it is there: while a share is not mounted, it is looked for from time to time."""
-    assert section.folder is not None
-    try:
-        watch = Watch(section.folder, polling=section.polling, wake=woken.set)
-    except OSError:
-        return None
-    log("hot folder watched", folder=str(section.folder), by=watch.how)
-    return watch
 
 
 def _begin_file(node: Node, meta: FileMeta, sender: str) -> "_Gathered":

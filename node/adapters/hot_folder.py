@@ -34,13 +34,14 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
-from node.adapters.durable import make_durable_folder, sync_folder, write_durably
+from node.adapters.durable import sync_shared_folder, write_durably
 from node.domain.drops import REJECTED, TAKING, Entry, Names
 
-# File systems on which the kernel does not hear what other machines do.
-NETWORK_FILE_SYSTEMS = (
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "virtiofs", "vboxsf", "ceph", "lustre", "gpfs", "beegfs"),
-    *("glusterfs", "ncpfs", "davfs"),
+# File systems whose every change goes through our kernel, so that it can tell of it. On others (NFS, SMB, FUSE) other
+# machines write too, and the kernel answers the question for a lease by whether the server lent it the file.
+LOCAL_FILE_SYSTEMS = (
+    *("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "jfs", "ntfs3", "overlay", "ramfs"),
+    *("reiserfs", "tmpfs", "vfat", "xfs", "zfs"),
 )
 _POLL_EVERY_S = 2.0
 _CHECKED = ".checked-"
@@ -69,6 +70,7 @@ class HotFolder:
     def __init__(self, folder: Path, owner: str) -> None:
         self._folder = folder
         self._taking = folder / TAKING / owner
+        self._is_local = False
 
     def lying(self) -> dict[str, frozenset[Entry]]:
         """Give every file below each name in the folder, without what is ours.
@@ -80,6 +82,8 @@ class HotFolder:
         OSError
             The hot folder itself is not there or cannot be read.
         """
+        # At every look: the share that was missing may be mounted now.
+        self._is_local = is_local(self._folder)
         with os.scandir(self._folder) as entries:
             names = [one.name for one in entries if one.name not in (TAKING, REJECTED)]
         found = {}
@@ -96,26 +100,54 @@ class HotFolder:
         """Say why a file or folder is not to be taken yet: somebody has it open for writing, or locked; else empty."""
         try:
             for entry in _entries_below(self._folder, (name,)):
-                said = _held(self._folder.joinpath(*entry.parts))
+                said = self._held(self._folder.joinpath(*entry.parts))
                 if said:
                     return said
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         return ""
 
-    def take(self, names: Names, kind: Kind) -> None:
+    def _held(self, path: Path) -> str:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
+        descriptor = _open(path)  # a Windows server refuses this while a writer denies sharing
+        try:
+            return "is locked" if _is_locked(descriptor) else self._said_of_writers(descriptor)
+        finally:
+            os.close(descriptor)  # with its locks and its lease
+
+    def _said_of_writers(self, descriptor: int) -> str:
+        """Ask for a read lease, which is granted only on a file that nobody has open for writing (fcntl(2))."""
+        if not self._is_local:
+            return ""
+        # Whoever opens it in that moment would have us killed by SIGIO otherwise.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        refused = _is_refused(lambda: fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK))
+        return "is open for writing" if refused else ""
+
+    def take(self, names: Names, kind: Kind) -> dict[str, str]:
         """Move drops into a batch of our own; what another was quicker to take is left out.
+
+        Returns
+        -------
+        What could not be moved, with the reason: another's, in a folder whose rights forbid it, or a mount.
 
         Raises
         ------
         OSError
-            It cannot be moved.
+            Nothing can be taken.
         """
         batch = self._taking / f"{uuid.uuid4().hex}.{kind}.0"
-        make_durable_folder(batch)
+        batch.mkdir(parents=True)
+        left = {}
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 (self._folder / name).rename(batch / name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                left[name] = f"cannot be moved ({error.strerror})"
+        return left
 
     def batches(self) -> list["Batch"]:
         """Give what was taken and is not finished, also by an earlier process; the oldest first."""
@@ -189,7 +221,7 @@ class Batch:
             place = folder.joinpath(*parts[:-1], _short(parts[-1]))
             note = place.with_name(f"{place.name}.reason.txt")
             try:
-                make_durable_folder(place.parent)
+                place.parent.mkdir(parents=True, exist_ok=True)
                 if not os.path.lexists(place):
                     _write_new(note, f"{text}\n{last_line}\n")
                     return place
@@ -242,7 +274,7 @@ class TakenFile:
         """Move it to `rejected/`, below the folders it was dropped in, with the reason beside it."""
         place = self._batch.explain(self.parts, reason)
         self._path.rename(place)
-        sync_folder(place.parent)
+        sync_shared_folder(place.parent)
 
     def note(self, text: str, beside: str = "") -> None:
         """Leave a note about it in `rejected/`, where the file itself does not go."""
@@ -280,7 +312,7 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    sync_folder(path.parent)
+    sync_shared_folder(path.parent)
 
 
 def _open(path: Path) -> int:
@@ -288,23 +320,10 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _held(path: Path) -> str:
-    """Say who is in the way of reading a file as a whole; empty where nobody is known to be."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return ""
-    descriptor = _open(path)  # a Windows server refuses this while a writer denies sharing
-    try:
-        for lock in (fcntl.flock, fcntl.lockf):
-            if _is_refused(lambda lock=lock: lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)):  # type: ignore[misc]
-                return "is locked"
-        # The system grants a read lease only on a file that nobody has open for writing (fcntl(2); local file systems,
-        # our own files or CAP_LEASE). Whoever opens it in that moment would have us killed by SIGIO but for F_SETSIG.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        if _is_refused(lambda: fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)):
-            return "is open for writing"
-    finally:
-        os.close(descriptor)  # with its locks and its lease
-    return ""
+def _is_locked(descriptor: int) -> bool:
+    return _is_refused(lambda: fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)) or _is_refused(
+        lambda: fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    )
 
 
 def _is_refused(ask: Callable[[], object]) -> bool:
@@ -340,9 +359,13 @@ def file_system_of(folder: Path, mounts: str) -> str:
     return found
 
 
-def is_on_a_network(file_system: str) -> bool:
-    """Tell whether others may change files without our kernel's knowledge."""
-    return file_system in NETWORK_FILE_SYSTEMS or file_system.startswith("fuse.")
+def is_local(folder: Path) -> bool:
+    """Tell whether every change in a folder goes through this machine's kernel."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return file_system_of(folder.resolve(), mounts) in LOCAL_FILE_SYSTEMS
 
 
 class Watch:
@@ -357,8 +380,7 @@ class Watch:
     """
 
     def __init__(self, folder: Path, *, polling: Literal["auto", "always"], wake: Callable[[], None]) -> None:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-        must_poll = polling == "always" or is_on_a_network(file_system_of(folder.resolve(), mounts))
+        must_poll = polling == "always" or not is_local(folder)
         handler = _Waker(wake)
         try:
             self._observer = _observer(handler, folder, PollingObserver if must_poll else Observer)

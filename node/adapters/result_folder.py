@@ -14,7 +14,7 @@ from pathlib import Path
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
-from node.adapters.durable import sync_folder, write_durably
+from node.adapters.durable import sync_shared_folder, write_whole
 from node.domain.delivery import StoreReceipt
 from node.domain.errors import InputError, PeerError
 
@@ -64,10 +64,10 @@ def _store(name: str, folder: Path, path: Path) -> StoreReceipt:
     try:
         there = target.exists()
         differs = there and not filecmp.cmp(path, target, shallow=False)
-        if there:
-            sync_folder(folder)  # an earlier process may have ended before it could
-        else:
-            write_durably(target, written)
+        if not there:
+            write_whole(target, written)
+        # Also where it was there: an earlier process may have ended before it could.
+        sync_shared_folder(folder)
     except OSError as error:
         raise PeerError(f"{name}: the folder {folder} does not take a file: {error.strerror}.") from error
     return StoreReceipt(

@@ -110,16 +110,20 @@ class Collector:
             writer = next(filter(None, map(self._folder.held_by_a_writer, names)), "")
             if writer:
                 held[names] = f"a file of it {writer}"
+        left: dict[str, str] = {}
         for names in found.ready_wholes:
             if names not in held:
-                self._folder.take(names, "whole")
+                left |= self._folder.take(names, "whole")
         files = tuple(chain.from_iterable(names for names in found.ready_files if names not in held))
         if files:
-            self._folder.take(files, "files")
-        long = {why for names, why in held.items() if self._is_long(found.settling[names], tick_at)}
-        for why in long:
+            left |= self._folder.take(files, "files")
+        held |= {names: f"it {left[name]}" for names in found.settling for name in names if name in left}
+        self._say_what_is_held({why for names, why in held.items() if self._is_long(found.settling[names], tick_at)})
+
+    def _say_what_is_held(self, reasons: set[str]) -> None:
+        for why in sorted(reasons):
             self._say("a drop", f"nothing in it changes, and yet it is not taken: {why}")
-        if not long:
+        if not reasons:
             self._say_no_more("a drop")
 
     def _is_long(self, settling: Settling, tick_at: float) -> bool:

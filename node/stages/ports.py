@@ -136,8 +136,8 @@ class HotFolder(Protocol):
         """Say why a file or folder is not to be taken yet; empty where nothing speaks against it."""
         ...
 
-    def take(self, names: Names, kind: Literal["whole", "files"]) -> None:
-        """Move drops into a batch; raises OSError."""
+    def take(self, names: Names, kind: Literal["whole", "files"]) -> Mapping[str, str]:
+        """Move drops into a batch; gives what could not be moved, with the reason; raises OSError."""
         ...
 
     def batches(self) -> Sequence[Batch]:

@@ -1,5 +1,6 @@
 """The hot folder on disk: looked at, taken by renaming, locks respected, rejected without overwriting anything."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -14,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from node.adapters.hot_folder import Batch, HotFolder, Watch, file_system_of, is_on_a_network, lasting_owner
+from node.adapters import hot_folder
+from node.adapters.hot_folder import (
+    LOCAL_FILE_SYSTEMS,
+    Batch,
+    HotFolder,
+    Watch,
+    file_system_of,
+    is_local,
+    lasting_owner,
+)
 
 
 @pytest.fixture
@@ -125,6 +135,7 @@ def another_process(code: str) -> Iterator[None]:
 def test_what_a_writer_holds_is_not_taken(drop: Path, code: str, said: str) -> None:
     path = put(drop / "ct/a")
     folder = HotFolder(drop, "me")
+    folder.lying()
 
     with another_process(code.format(str(path))):
         assert folder.held_by_a_writer("ct") == said
@@ -142,6 +153,7 @@ def test_what_a_reader_holds_is_taken(drop: Path) -> None:
 def test_a_writer_that_comes_while_we_ask_does_not_end_the_process(drop: Path) -> None:
     path = put(drop / "a")
     folder = HotFolder(drop, "me")
+    folder.lying()
     done = threading.Event()
 
     def write_again_and_again() -> None:
@@ -201,6 +213,27 @@ def test_of_two_nodes_one_gets_each_file(drop: Path) -> None:
     got = [one.parts[0] for node in nodes for batch in node.batches() for one in batch.files()]
     assert sorted(got) == list(names)
     assert nodes[0].taken_by_others() == 1
+
+
+def test_what_cannot_be_moved_is_told_and_does_not_hold_up_the_others(
+    drop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        put(drop / name)
+    rename = Path.rename
+
+    def refuse_b(self: Path, target: Path) -> Path:
+        if self.name == "b":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_b)
+    folder = HotFolder(drop, "me")
+
+    left = folder.take(("a", "b", "c"), "files")
+
+    assert left == {"b": "cannot be moved (Operation not permitted)"}
+    assert [one.parts for one in folder.batches()[0].files()] == [("a",), ("c",)]
 
 
 def test_a_batch_that_is_begun_and_never_ended_counts_its_starts(drop: Path) -> None:
@@ -340,24 +373,44 @@ nas:/export /srv nfs4 rw 0 0
 tmpfs /srv/local tmpfs rw 0 0
 //pc/drop /mnt/with\\040blank cifs rw 0 0
 sshfs /home/me/remote fuse.sshfs rw 0 0
+/dev/sda2 /over ext4 rw 0 0
+overlay /over overlay rw 0 0
 """
 
 
 @pytest.mark.parametrize(
-    ("folder", "kind", "network"),
+    ("folder", "kind"),
     [
-        ("/var/drop", "ext4", False),
-        ("/srv", "nfs4", True),
-        ("/srv/drop", "nfs4", True),
-        ("/srv/local/drop", "tmpfs", False),
-        ("/srvx", "ext4", False),
-        ("/mnt/with blank/drop", "cifs", True),
-        ("/home/me/remote", "fuse.sshfs", True),
+        ("/var/drop", "ext4"),
+        ("/srv", "nfs4"),
+        ("/srv/drop", "nfs4"),
+        ("/srv/local/drop", "tmpfs"),
+        ("/srvx", "ext4"),
+        ("/mnt/with blank/drop", "cifs"),
+        ("/home/me/remote", "fuse.sshfs"),
+        ("/over", "overlay"),
     ],
 )
-def test_a_folder_on_a_network_is_known_by_its_file_system(folder: str, kind: str, network: bool) -> None:
+def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(folder: str, kind: str) -> None:
     assert file_system_of(Path(folder), MOUNTS) == kind
-    assert is_on_a_network(kind) == network
+
+
+def test_only_known_file_systems_are_local(drop: Path) -> None:
+    assert is_local(drop)
+    assert not is_local(Path("/proc/self"))
+    assert not {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", ""} & set(LOCAL_FILE_SYSTEMS)
+
+
+def test_on_a_network_share_locks_are_asked_for_and_leases_are_not(drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(drop / "a")
+    monkeypatch.setattr(hot_folder, "is_local", lambda _: False)
+    folder = HotFolder(drop, "me")
+    folder.lying()
+
+    with another_process(f"f = open({str(path)!r}, 'ab')"):
+        assert folder.held_by_a_writer("a") == ""
+    with another_process(f"import fcntl; f = open({str(path)!r}, 'ab'); fcntl.flock(f, fcntl.LOCK_EX)"):
+        assert folder.held_by_a_writer("a") == "is locked"
 
 
 @pytest.mark.parametrize(("polling", "how"), [("auto", "inotify"), ("always", "polling")])
