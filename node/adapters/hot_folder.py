@@ -159,9 +159,8 @@ class HotFolder:
 
     def taken_by_others(self) -> int:
         """Count what other nodes took and have not finished."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._taking.parent) as entries:
-            return sum(len(list(os.scandir(one.path))) for one in entries if one.name != self._taking.name)
-        return 0
+        batches = self._taking.parent.glob("*/*")
+        return sum(_BATCH.fullmatch(one.name) is not None for one in batches if one.parent != self._taking)
 
 
 class Batch:
