@@ -28,8 +28,9 @@ from node.stages.unpack import (
     missing_from,
 )
 
-# A batch whose reading brought the process down so often is put aside.
-MOST_STARTS = 5
+# A file whose reading brought the process down so often is put aside. With the supervisor's pauses that takes minutes: a
+# machine that lacks memory for a while puts nothing aside.
+MOST_STARTS = 10
 # Disk or database may be there again; nobody else says when.
 PAUSE_S = 30.0
 # What is unchanged for so long, and yet is not taken, is told.
@@ -150,6 +151,7 @@ class Collector:
         """Bring a batch into the inbox; gives why some of it must wait, empty where it is finished."""
         kind = WholeDrop if batch.whole else LooseFiles
         drop = kind(batch.drop, self._ae_title, self._observer, self._now)
+        self._put_aside_what_ends_us(batch)
         self._check_directories(batch)
         counts: Counter[str] = Counter()
         waits_for = ""
@@ -169,6 +171,8 @@ class Collector:
                     waits_for = waits_for or outcome.reason
                 case _:
                     assert_never(outcome)
+            if batch.starts and not isinstance(outcome, Later):
+                batch.pause()  # there is progress: what ends the process now begins to be counted
         if not waits_for:
             drop.end()
             batch.finish()
@@ -176,13 +180,17 @@ class Collector:
         return waits_for
 
     def _outcome(self, batch: Batch, taken: TakenFile, drop: LooseFiles) -> Outcome:
-        if batch.starts > MOST_STARTS:
-            return Rejected(f"reading the drop that it was in ended the node's process {MOST_STARTS} times")
         try:
             return self._unpacker.unpack(taken, drop)
         except Exception as error:  # the stage's loop: one file must not hold up the others
             self._log("reading failed", drop=batch.drop, fault=type(error).__name__, at=place_of(error))
             return Rejected(f"a fault of the node, {type(error).__name__}: report it, with the node's log")
+
+    def _put_aside_what_ends_us(self, batch: Batch) -> None:
+        """Reject the first file where it was always the first that was read, and nothing was done after it."""
+        if batch.starts > MOST_STARTS:
+            for taken in batch.files()[:1]:
+                self._reject(batch, taken, f"reading it ended the node's process {MOST_STARTS} times")
 
     def _reject(self, batch: Batch, taken: TakenFile, reason: str) -> None:
         taken.reject(f"Not taken in: {reason}.")

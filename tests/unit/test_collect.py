@@ -705,22 +705,45 @@ def test_a_file_that_is_written_to_while_it_is_read_is_read_again(drop: Drop) ->
     assert drop.lying == []
 
 
-def test_a_drop_that_ends_the_process_again_and_again_is_put_aside(drop: Drop) -> None:
+def test_a_file_that_ends_the_process_again_and_again_is_put_aside_and_the_others_are_taken(drop: Drop) -> None:
     save_series(images(), drop.folder / "ct")
+    deadly = uids(images())[1]
 
-    def end_the_process(_: FileMeta) -> None:
-        raise StoppedError
+    def end_the_process(meta: FileMeta) -> None:
+        if meta.sop_instance_uid == deadly:
+            raise StoppedError
 
     drop.inbox.on_finish = end_the_process
     drop.look()
-    for _ in range(MOST_STARTS):
+    # The first time comes after a file was taken in, which is progress.
+    for _ in range(MOST_STARTS + 1):
         with pytest.raises(StoppedError):
             drop.look(2.0)
         drop.another_process()
     drop.look(2.0)
 
-    assert len([name for name in drop.lying if name.startswith("rejected/ct/")]) == 8
-    assert "ended the node's process 5 times" in drop.reason(f"ct/{uids(images())[0]}.dcm")
+    assert drop.lying == [f"rejected/ct/{deadly}.dcm", f"rejected/ct/{deadly}.dcm.reason.txt"]
+    assert "ended the node's process 10 times" in drop.reason(f"ct/{deadly}.dcm")
+    assert len(drop.inbox.stored) == 3
+
+
+def test_a_drop_whose_process_is_killed_often_goes_on_where_it_was(drop: Drop) -> None:
+    save_series(images(30), drop.folder / "ct")
+    stops = Stops()
+    drop.inbox.on_finish = lambda meta: stops.one()
+    drop.look()
+    times_stopped = 0
+    while not drop.endings:
+        stops.after = 2
+        try:
+            drop.look(2.0)
+        except StoppedError:
+            times_stopped += 1
+        drop.another_process()
+
+    assert times_stopped == 29 > MOST_STARTS
+    assert drop.inbox.uids == uids(images(30))
+    assert drop.lying == []
 
 
 def test_a_fault_of_ours_at_one_file_does_not_hold_up_the_others(drop: Drop) -> None:
