@@ -28,8 +28,8 @@ from node.stages.unpack import (
     missing_from,
 )
 
-# A file whose reading brought the process down so often is put aside. With the supervisor's pauses that takes minutes: a
-# machine that lacks memory for a while puts nothing aside.
+# A file whose reading brought the process down so often is put aside. The supervisor pauses ever longer between, for
+# minutes in all: a machine that lacks memory for a while puts nothing aside.
 MOST_STARTS = 10
 # Disk or database may be there again; nobody else says when.
 PAUSE_S = 30.0
