@@ -17,6 +17,10 @@ LITTER = (".DS_Store", "._*", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.i
 UNFINISHED = (".*", "~*", "*~", "*.part", "*.partial", "*.filepart", "*.tmp", "*.temp", "*.crdownload", "*.download")
 
 
+# A file without content is most often one that somebody is about to write.
+EMPTY_SETTLES_AFTER_S = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One file, link or other thing that is no folder, as it lay there at one look."""
@@ -71,7 +75,11 @@ def look(lying: Lying, before: Mapping[Names, Settling], now: float, *, stable_s
         names: _settling(names, frozenset().union(*(lying[name] for name in names)), before.get(names), now)
         for names in _units(lying)
     }
-    ready = [names for names, one in settling.items() if not one.held_up_by and now - one.unchanged_since >= stable_s]
+    ready = [
+        names
+        for names, one in settling.items()
+        if not one.held_up_by and now - one.unchanged_since >= _settles_after_s(one, stable_s)
+    ]
     again = [_look_again_at(one, now, stable_s) for one in settling.values()]
     return Look(
         ready_wholes=tuple(names for names in ready if not _is_file(names, lying)),
@@ -94,7 +102,15 @@ def is_dicomdir(name: str) -> bool:
 def _look_again_at(one: Settling, now: float, stable_s: float) -> float:
     unchanged_s = now - one.unchanged_since
     # What is held up, or ready and not to be had, may be so for long: asked ever more rarely.
-    return one.unchanged_since + stable_s if unchanged_s < stable_s else now + max(stable_s, unchanged_s / 2)
+    settles_after_s = _settles_after_s(one, stable_s)
+    return (
+        one.unchanged_since + settles_after_s if unchanged_s < settles_after_s else now + max(stable_s, unchanged_s / 2)
+    )
+
+
+def _settles_after_s(one: Settling, stable_s: float) -> float:
+    empty = any(entry.size == 0 and not is_litter(entry.parts) for entry in one.entries)
+    return max(stable_s, EMPTY_SETTLES_AFTER_S) if empty else stable_s
 
 
 def _units(lying: Lying) -> list[Names]:

@@ -18,9 +18,12 @@ from pydicom.uid import RTPlanStorage
 from node.adapters.hot_folder import HotFolder
 from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.adapters.zip_archive import members_of
+from node.collecting import start_collecting
+from node.config import HotFolderSection
 from node.dicom.part10 import FileMeta
 from node.domain.arrival import LackingInstance, StoreAnswer, StoredInstance
-from node.domain.errors import ResourceError
+from node.domain.drops import EMPTY_SETTLES_AFTER_S
+from node.domain.errors import ResourceError, SetupError
 from node.stages.collect import HELD_UP_FOR_LONG_S, MOST_STARTS, PAUSE_S, Collector
 from node.stages.unpack import Accepted, Unpacker
 from tests.builders import ct_series, grid, save_series, uid, written
@@ -296,6 +299,7 @@ def test_what_is_no_image_is_rejected_with_the_reason(drop: Drop, content: bytes
     (drop.folder / "Doe^Jane").write_bytes(content)
 
     drop.settle()
+    drop.look(EMPTY_SETTLES_AFTER_S)
 
     assert drop.lying == ["rejected/Doe^Jane", "rejected/Doe^Jane.reason.txt"]
     assert (drop.folder / "rejected/Doe^Jane").read_bytes() == content
@@ -799,6 +803,24 @@ def test_one_file_that_is_held_does_not_hold_up_those_beside_it(drop: Drop) -> N
     drop.look(2.0)
 
     assert len(drop.inbox.stored) == 4
+
+
+def test_a_collector_without_a_hot_folder_says_what_to_set(tmp_path: Path) -> None:
+    inbox = FakeInbox()
+
+    with pytest.raises(SetupError) as caught:
+        start_collecting(
+            HotFolderSection(),
+            owner_file=tmp_path / "collector.id",
+            ae_title="DELINEATE",
+            begin=inbox.begin,
+            has_room_for=inbox.has_room_for,
+            disk_bytes=10**12,
+            observer=FakeObserver(),
+            note=lambda text: None,
+        )
+
+    assert "hot_folder.folder" in caught.value.remedy
 
 
 def count_of(pieces: Iterator[bytes]) -> int:

@@ -109,6 +109,14 @@ def test_an_empty_folder_is_left_to_whoever_is_about_to_fill_it() -> None:
     assert found.settling == {}
 
 
+def test_an_empty_file_is_given_time_to_be_written() -> None:
+    there = lying(entry("IM1", size=0))
+
+    assert looks((10.0, there)).look_again_at == 70.0
+    assert looks((10.0, there), (69.0, there)).ready_files == ()
+    assert looks((10.0, there), (70.0, there)).ready_files == (("IM1",),)
+
+
 def test_litter_does_not_hold_up_a_folder() -> None:
     there = lying(entry("ct/IM1"), entry("ct/.DS_Store"), entry("ct/__MACOSX/._IM1"))
 
