@@ -98,6 +98,8 @@ class Collector:
             self._say("the folder", f"it cannot be used ({error.strerror}); it is tried again and again")
             return rescan_at
         self._say_no_more("the folder")
+        # A batch may have been moved back by hand.
+        self._paused = {batch.drop: self._paused[batch.drop] for batch in batches if batch.drop in self._paused}
         for batch in batches:
             if self._paused.get(batch.drop, 0.0) <= tick_at:
                 self._read(batch, tick_at)
@@ -176,7 +178,8 @@ class Collector:
         if not waits_for:
             drop.end()
             batch.finish()
-        self._log("drop read", drop=batch.drop, **counts, **({"waits_for": waits_for} if waits_for else {}))
+        if counts or not waits_for:
+            self._log("drop read", drop=batch.drop, **counts)
         return waits_for
 
     def _outcome(self, batch: Batch, taken: TakenFile, drop: LooseFiles) -> Outcome:

@@ -458,7 +458,7 @@ def test_an_archive_for_which_the_disk_is_too_full_waits_and_says_so_once(drop: 
     drop.settle()
     for _ in range(3):
         drop.look(PAUSE_S)
-    assert len(drop.notes) == 1
+    assert len(drop.notes) == len(drop.log) == 1
     assert "not so much disk is free" in drop.notes[0]
     drop.inbox.room = 10**9
     drop.look(PAUSE_S)
@@ -666,6 +666,18 @@ def test_what_is_no_fault_of_the_file_waits_where_it_is(drop: Drop, status: int)
     assert drop.inbox.uids == uids(images())
     assert drop.lying == []
     assert drop.endings == ["released"]
+
+
+def test_a_waiting_drop_that_somebody_moves_back_is_waited_for_no_more(drop: Drop) -> None:
+    (path,) = save_series(images(3)[:1], drop.folder)
+    drop.inbox.answer = StoreAnswer(status=0xA700, error_comment="Disk low")
+    drop.settle()
+
+    next(drop.folder.rglob(path.name)).rename(path)
+    shutil.rmtree(drop.folder / ".taking")
+    drop.look(PAUSE_S)
+
+    assert drop.look(1.0) > drop.now
 
 
 def test_a_ledger_that_is_locked_lets_the_drop_wait(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
