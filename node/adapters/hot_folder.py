@@ -125,6 +125,12 @@ class HotFolder:
         refused = _is_refused(lambda: fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK))
         return "is open for writing" if refused else ""
 
+    @contextlib.contextmanager
+    def open(self, parts: Sequence[str]) -> Iterator[BinaryIO]:
+        """Open something that lies there for reading."""
+        with os.fdopen(_open(self._folder.joinpath(*parts)), "rb") as file:
+            yield file
+
     def take(self, names: Names, kind: Kind) -> dict[str, str]:
         """Move drops into a batch of our own; what another was quicker to take is left out.
 

@@ -33,6 +33,10 @@ from node.stages.unpack import (
 MOST_STARTS = 10
 # Disk or database may be there again; nobody else says when.
 PAUSE_S = 30.0
+# The files that a medium's directory names are waited for so long after the last of the others came ...
+MEDIUM_WAITS_S = 60.0
+# ... if the directory is no larger: it is read again at every look.
+_LARGEST_WAITED_FOR_BYTES = 1 << 22
 # What is unchanged for so long, and yet is not taken, is told.
 HELD_UP_FOR_LONG_S = 60.0
 
@@ -113,6 +117,9 @@ class Collector:
             writer = next(filter(None, map(self._folder.held_by_a_writer, names)), "")
             if writer:
                 held[names] = f"a file of it {writer}"
+        for names in found.ready_wholes:
+            if self._lacks_files(found.settling[names], tick_at):
+                held[names] = "its DICOMDIR names files that are not there yet"
         left: dict[str, str] = {}
         for names in found.ready_wholes:
             if names not in held:
@@ -122,6 +129,18 @@ class Collector:
             left |= self._folder.take(files, "files")
         held |= {names: f"it {left[name]}" for names in found.settling for name in names if name in left}
         self._say_what_is_held({why for names, why in held.items() if self._is_long(found.settling[names], tick_at)})
+
+    def _lacks_files(self, medium: Settling, tick_at: float) -> bool:
+        """Tell whether files that a DICOMDIR names may still come: drives pause for longer than programs do."""
+        if tick_at - medium.unchanged_since >= MEDIUM_WAITS_S:
+            return False
+        there = frozenset(comparable(entry.parts) for entry in medium.entries)
+        for entry in medium.entries:
+            if is_dicomdir(entry.parts[-1]) and entry.size <= _LARGEST_WAITED_FOR_BYTES:
+                with suppress(InputError, OSError), self._folder.open(entry.parts) as file:
+                    if missing_from(file.read(_LARGEST_WAITED_FOR_BYTES), entry.parts[:-1], there):
+                        return True
+        return False
 
     def _say_what_is_held(self, reasons: set[str]) -> None:
         for why in sorted(reasons):

@@ -136,6 +136,10 @@ class HotFolder(Protocol):
         """Say why a file or folder is not to be taken yet; empty where nothing speaks against it."""
         ...
 
+    def open(self, parts: Sequence[str]) -> AbstractContextManager[BinaryIO]:
+        """Open something that lies there for reading; raises OSError."""
+        ...
+
     def take(self, names: Names, kind: Literal["whole", "files"]) -> Mapping[str, str]:
         """Move drops into a batch; gives what could not be moved, with the reason; raises OSError."""
         ...

@@ -24,7 +24,7 @@ from node.dicom.part10 import FileMeta
 from node.domain.arrival import LackingInstance, StoreAnswer, StoredInstance
 from node.domain.drops import EMPTY_SETTLES_AFTER_S
 from node.domain.errors import ResourceError, SetupError
-from node.stages.collect import HELD_UP_FOR_LONG_S, MOST_STARTS, PAUSE_S, Collector
+from node.stages.collect import HELD_UP_FOR_LONG_S, MEDIUM_WAITS_S, MOST_STARTS, PAUSE_S, Collector
 from node.stages.unpack import Accepted, Unpacker
 from tests.builders import ct_series, grid, save_series, uid, written
 from tests.fakes import FakeObserver
@@ -517,10 +517,27 @@ def test_what_a_directory_names_and_is_not_there_is_told(drop: Drop) -> None:
         path.unlink()
 
     drop.settle()
+    drop.look(MEDIUM_WAITS_S)
 
     assert len(drop.inbox.stored) == 2
     assert drop.lying == ["rejected/cd/DICOMDIR.reason.txt"]
     assert drop.reason("cd/DICOMDIR").startswith("DICOMDIR names 4 files, 2 are not there.\n")
+
+
+def test_a_medium_is_not_taken_before_what_its_directory_names_is_there(drop: Drop, tmp_path: Path) -> None:
+    last = medium(tmp_path / "cd")[-1]
+    there = drop.folder / "cd" / last.relative_to(tmp_path / "cd")
+    last.rename(tmp_path / "last")
+    shutil.copytree(tmp_path / "cd", drop.folder / "cd")
+
+    drop.settle()
+    drop.look(MEDIUM_WAITS_S / 2)
+    assert drop.inbox.finished == 0
+    (tmp_path / "last").rename(there)
+    drop.settle()
+
+    assert drop.inbox.uids == uids(images())
+    assert drop.lying == []
 
 
 def test_a_medium_that_was_copied_in_small_letters_is_the_same(drop: Drop, tmp_path: Path) -> None:
