@@ -26,7 +26,7 @@ from node.adapters.storage_scp import Receiver, ReceiverSettings
 from node.adapters.storage_scu import store
 from node.collecting import start_collecting
 from node.config import Config
-from node.dicom.part10 import FileMeta
+from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, StoreAnswer, StoredInstance
 from node.domain.delivery import StoreReceipt
 from node.domain.errors import SetupError, place_of

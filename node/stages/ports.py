@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
-from node.dicom.part10 import FileMeta
+from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, InstanceIdentity, StoreAnswer, StoredInstance
 from node.domain.drops import Entry, Names
 from node.domain.jobs import DeliveryState, JobState

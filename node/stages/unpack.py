@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from node.dicom.directory import comparable, referenced_files
 from node.dicom.envelope import series_of
-from node.dicom.part10 import MEDIA_STORAGE_DIRECTORY, FileMeta, is_uid, read_file_meta
+from node.dicom.file_meta import MEDIA_STORAGE_DIRECTORY, FileMeta, is_uid, read_file_meta
 from node.domain.arrival import (
     AssociationEnding,
     Caller,

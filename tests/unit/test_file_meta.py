@@ -10,7 +10,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian
 
 from node.dicom.directory import referenced_files
-from node.dicom.part10 import is_uid, read_file_meta
+from node.dicom.file_meta import is_uid, read_file_meta
 from node.domain.errors import InputError
 from tests.builders import ct_series, grid, written
 from tests.real_data import unpacked
