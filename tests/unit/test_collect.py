@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.fileset import FileSet
-from pydicom.uid import RTPlanStorage
+from pydicom.uid import UID
 
 from node.adapters.hot_folder import HotFolder
 from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES
@@ -63,9 +63,9 @@ class FakeReception:
         self._inbox, self._meta, self._sender = inbox, meta, sender
         self._data_set = b""
 
-    def write(self, fragment: bytes) -> None:
+    def write(self, fragment: bytes | bytearray | memoryview) -> None:
         self._inbox.longest_fragment = max(self._inbox.longest_fragment, len(fragment))
-        self._data_set += fragment
+        self._data_set += bytes(fragment)
 
     def finish(self) -> StoreAnswer:
         self._inbox.finished += 1
@@ -321,13 +321,13 @@ def test_no_name_of_a_file_gets_into_log_or_status(drop: Drop) -> None:
 
 def test_a_sop_class_that_the_network_does_not_take_is_not_taken(drop: Drop) -> None:
     dataset = images(3)[0]
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = RTPlanStorage
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.3.4.5")
     save_series([dataset], drop.folder)
 
     drop.settle()
 
     assert drop.inbox.finished == 0
-    assert "SOP Class 1.2.840.10008.5.1.4.1.1.481.5 is not taken" in drop.reason(f"{dataset.SOPInstanceUID}.dcm")
+    assert "SOP Class 1.2.3.4.5 is not taken" in drop.reason(f"{dataset.SOPInstanceUID}.dcm")
 
 
 def test_an_image_in_a_transfer_syntax_that_is_not_taken_is_lacking_in_its_series(drop: Drop) -> None:
