@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from node.adapters.hot_folder import HotFolder, Watch, lasting_owner
-from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.adapters.zip_archive import members_of
 from node.config import HotFolderSection
+from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.domain.arrival import ReceiverObserver
 from node.domain.errors import SetupError, place_of
 from node.log import log

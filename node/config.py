@@ -6,14 +6,17 @@ Read once at start. Every key is documented in ``conf/node.toml``; a test keeps 
 import difflib
 import os
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from node.dicom.headers import ROUTING_KEYWORDS
+from node.dicom.storage import STORAGE_KEYWORDS
 from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
+from node.domain.peers import Peer
 from node.domain.routing import OutputKind, Route
 from node.domain.series import CompletionPolicy
 
@@ -28,6 +31,24 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_patterns), Field(min_length=1)]
 Conditions = dict[str, Patterns]
+
+
+def _as_network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("neither an IP address nor a network such as 10.1.2.0/24") from None
+
+
+def _as_storage_class(value: str) -> str:
+    if value not in STORAGE_KEYWORDS:
+        near = difflib.get_close_matches(value, STORAGE_KEYWORDS, n=1)
+        raise ValueError("not a storage SOP class" + (f", do you mean {near[0]!r}?" if near else ""))
+    return STORAGE_KEYWORDS[value]
+
+
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_as_network)], ...], BeforeValidator(_as_patterns)]
+StorageClass = Annotated[str, AfterValidator(_as_storage_class)]
 
 
 # ONNX Runtime starts as many threads as it is told, until the machine stands still.
@@ -49,10 +70,54 @@ class NodeSection(_Section):
     device_id: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=0, le=MOST_THREADS)] = 0
     model_dirs: tuple[Path, ...] = ()
-    require_called_ae_title: bool = False
-    maximum_associations: Annotated[int, Field(ge=1)] = 50
     minimum_free_gb: Annotated[float, Field(ge=0)] = 2.0
     log_format: Literal["text", "json"] = "text"
+
+
+class TlsSection(_Section):
+    """``[receiver.tls]``."""
+
+    port: Port = 2762
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    only: bool = False
+
+
+class ReceiverSection(_Section):
+    """``[receiver]``."""
+
+    require_called_ae_title: bool = False
+    maximum_associations: Annotated[int, Field(ge=1)] = 50
+    maximum_associations_per_address: Annotated[int, Field(ge=1)] = 25
+    maximum_waiting: Annotated[int, Field(ge=1)] = 500
+    association_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    message_timeout_s: Annotated[float, Field(ge=1)] = 60.0
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    maximum_object_mb: Annotated[int, Field(ge=1)] = 2048
+    maximum_series_instances: Annotated[int, Field(ge=1)] = 20_000
+    transport: Literal["spooling", "stock"] = "spooling"
+    tls: TlsSection | None = None
+
+
+class PeerSection(_Section):
+    """One ``[[peers]]`` entry."""
+
+    name: Name
+    ae_title: Annotated[str, Field(min_length=1, max_length=16)]
+    addresses: Networks = ()
+    may_send: tuple[StorageClass, ...] = ()
+    maximum_associations: Annotated[int, Field(ge=1)] | None = None
+
+    def peer(self) -> Peer:
+        """Give the value that admission decides on."""
+        return Peer(
+            name=self.name,
+            ae_title=self.ae_title,
+            addresses=self.addresses,
+            storage_classes=frozenset(self.may_send),
+            maximum_associations=self.maximum_associations,
+        )
 
 
 class CompletionSection(_Section):
@@ -123,6 +188,8 @@ class Config(_Section):
     """The whole configuration file."""
 
     node: NodeSection = NodeSection()
+    receiver: ReceiverSection = ReceiverSection()
+    peers: tuple[PeerSection, ...] = ()
     completion: CompletionSection = CompletionSection()
     delivery: DeliverySection = DeliverySection()
     hot_folder: HotFolderSection = HotFolderSection()
@@ -167,9 +234,16 @@ def _with_absolute_folders(config: Config) -> Config:
         "data_dir": config.node.data_dir.absolute(),
         "model_dirs": tuple(folder.absolute() for folder in config.node.model_dirs),
     }
+    tls = config.receiver.tls
+    if tls is not None:
+        files = {"certificate": tls.certificate.absolute(), "key": tls.key.absolute()}
+        if tls.client_ca is not None:
+            files["client_ca"] = tls.client_ca.absolute()
+        tls = tls.model_copy(update=files)
     return config.model_copy(
         update={
             "node": config.node.model_copy(update=folders),
+            "receiver": config.receiver.model_copy(update={"tls": tls}),
             "hot_folder": _with_absolute_folder(config.hot_folder),
             "destinations": tuple(_with_absolute_folder(destination) for destination in config.destinations),
         }
@@ -220,6 +294,9 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     section: Any = Config
     sections = {
         "node": NodeSection,
+        "receiver": ReceiverSection,
+        "tls": TlsSection,
+        "peers": PeerSection,
         "completion": CompletionSection,
         "delivery": DeliverySection,
         "hot_folder": HotFolderSection,
@@ -239,7 +316,11 @@ def _nearest(word: str, known: list[str]) -> str:
 def _dangling(config: Config) -> list[str]:
     faults = []
     destinations = [destination.name for destination in config.destinations]
-    for kind, names in (("destinations", destinations), ("routes", [route.name for route in config.routes])):
+    for kind, names in (
+        ("destinations", destinations),
+        ("routes", [route.name for route in config.routes]),
+        ("peers", [peer.name for peer in config.peers]),
+    ):
         faults += [f"{kind}: the name {name!r} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
     for route in config.routes:
         for name in route.destinations:

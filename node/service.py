@@ -22,22 +22,25 @@ from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.adapters.spooling import TransportLimits
+from node.adapters.storage_scp import Receiver, ReceiverSettings, TlsDoor
 from node.adapters.storage_scu import store
+from node.adapters.tls import ServerIdentity, server_context
 from node.collecting import start_collecting
 from node.config import Config
 from node.dicom.file_meta import FileMeta
-from node.domain.arrival import Arrival, AssociationEnding, Caller, StoreAnswer, StoredInstance
+from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
 from node.domain.delivery import StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.domain.peers import AssociationPolicy
 from node.log import log
 from node.resources import shipped
 from node.stages.assemble import Assembler
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
-from node.stages.receive import receive
+from node.stages.receive import ReceiveLimits, begin
 
 Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -191,28 +194,67 @@ def run_role(config: Config, role: Role, *, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
     node = Node(config=config)
     lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
-    begin = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
-    stop = begin[role](node)
+    start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
+    stop = start[role](node)
     run_until_told(stop, supervised=supervised)
     lock.close()
 
 
 def _receiver(node: Node) -> Callable[[], None]:
-    section = node.config.node
     unfinished = node.inbox.remove_unfinished()
     lost = node.ledger.associations_lost()
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
-    settings = ReceiverSettings(
-        ae_title=section.ae_title,
-        host=section.host,
-        port=section.port,
-        require_called_ae_title=section.require_called_ae_title,
-        maximum_associations=section.maximum_associations,
+    receiver = Receiver(
+        receiver_settings(node.config),
+        begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
+        observer=LedgerObserver(node.ledger),
     )
-    receiver = Receiver(settings, handle=partial(receive, inbox=node.inbox), observer=LedgerObserver(node.ledger))
     receiver.start()
     return receiver.stop
+
+
+def _receive_limits(config: Config) -> ReceiveLimits:
+    return ReceiveLimits(
+        maximum_object_bytes=config.receiver.maximum_object_mb * 2**20,
+        maximum_series_instances=config.receiver.maximum_series_instances,
+    )
+
+
+def receiver_settings(config: Config) -> ReceiverSettings:
+    """Give the receiver's settings.
+
+    Raises
+    ------
+    SetupError
+        A file for TLS is missing or is not what it should be.
+    """
+    section, tls = config.receiver, config.receiver.tls
+    tls_door = None
+    if tls is not None:
+        identity = ServerIdentity(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
+        tls_door = TlsDoor(port=tls.port, context=server_context(identity))
+    return ReceiverSettings(
+        host=config.node.host,
+        port=None if tls is not None and tls.only else config.node.port,
+        association=AssociationPolicy(
+            ae_title=config.node.ae_title,
+            require_called_ae_title=section.require_called_ae_title,
+            maximum_associations=section.maximum_associations,
+            maximum_associations_per_address=section.maximum_associations_per_address,
+            peers=tuple(peer.peer() for peer in config.peers),
+        ),
+        tls=tls_door,
+        transport=section.transport,
+        association_timeout_s=section.association_timeout_s,
+        maximum_waiting=section.maximum_waiting,
+        limits=TransportLimits(
+            idle_timeout_s=section.idle_timeout_s,
+            message_timeout_s=section.message_timeout_s,
+            # What is too large is counted to its end, so that it gets an answer; up to twice as much.
+            largest_message_bytes=2 * section.maximum_object_mb * 2**20 + 2**26,
+        ),
+    )
 
 
 class LedgerObserver:
@@ -267,40 +309,17 @@ def _collector(node: Node) -> Callable[[], None]:
     )
 
 
-def _begin_file(node: Node, meta: FileMeta, sender: str) -> "_Gathered":
-    return _Gathered(node, meta, sender)
-
-
-class _Gathered:
-    """The reception of a file's instance: gathers the data set, then receives it in one."""
-
-    def __init__(self, node: Node, meta: FileMeta, sender: str) -> None:
-        self._node = node
-        self._meta = meta
-        self._sender = sender
-        self._fragments: list[bytes] = []
-
-    def write(self, fragment: bytes) -> None:
-        """Keep the next piece."""
-        self._fragments.append(fragment)
-
-    def finish(self) -> StoreAnswer:
-        """Receive what was gathered."""
-        arrival = Arrival(
-            affected_sop_class_uid=self._meta.sop_class_uid,
-            affected_sop_instance_uid=self._meta.sop_instance_uid,
-            abstract_syntax_uid=self._meta.sop_class_uid,
-            transfer_syntax_uid=self._meta.transfer_syntax_uid,
-            data_set=b"".join(self._fragments),
-            calling_ae_title=self._sender,
-            called_ae_title=self._node.config.node.ae_title,
-            association_id="",
-        )
-        return receive(arrival, self._node.inbox)
-
-    def abandon(self) -> None:
-        """Keep nothing."""
-        self._fragments.clear()
+def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
+    arrival = Arrival(
+        affected_sop_class_uid=meta.sop_class_uid,
+        affected_sop_instance_uid=meta.sop_instance_uid,
+        abstract_syntax_uid=meta.sop_class_uid,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        calling_ae_title=sender,
+        called_ae_title=node.config.node.ae_title,
+        association_id="",
+    )
+    return begin(arrival, node.inbox, _receive_limits(node.config))
 
 
 def _contourer(node: Node) -> Callable[[], None]:

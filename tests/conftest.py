@@ -15,7 +15,7 @@ def needs_program() -> Callable[..., None]:
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
         if missing:
-            message = f"not installed: {', '.join(missing)} (Debian: dcmtk dicom3tools orthanc plastimatch)"
+            message = f"not installed: {', '.join(missing)} (README.md names their packages)"
             if os.environ.get("CI") == "true":
                 pytest.fail(message)
             pytest.skip(message)

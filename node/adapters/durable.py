@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -50,3 +52,49 @@ def sync_shared_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
+
+
+class SharedSync:
+    """One fsync for all threads that ask for it at the same time.
+
+    A call returns after an fsync that began when the call had been made, whoever made that fsync: several associations
+    that finish instances of one series share the commits of its folder.
+    """
+
+    def __init__(self, sync: Callable[[], None]) -> None:
+        self._sync = sync
+        self._turn = threading.Condition()
+        self._begun = self._done = 0
+        self._running = False
+
+    def __call__(self) -> None:
+        """Sync, or wait for somebody who does.
+
+        Raises
+        ------
+        OSError
+            Our own fsync failed; somebody else's failure is not taken for ours.
+        """
+        with self._turn:
+            mine = self._begun + 1
+            while self._done < mine:
+                if self._running:
+                    self._turn.wait()
+                else:
+                    self._run()
+
+    def _run(self) -> None:
+        self._running = True
+        self._begun += 1
+        number = self._begun
+        self._turn.release()
+        done = False
+        try:
+            self._sync()
+            done = True
+        finally:
+            self._turn.acquire()
+            self._running = False
+            if done:
+                self._done = number
+            self._turn.notify_all()

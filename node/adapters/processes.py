@@ -124,7 +124,9 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
         signal.signal(number, lambda *_: told.set())
     if supervised:
         when_supervisor_is_gone(told.set)
-    told.wait()
+    # Not without end: a signal that the system gives to another thread is only handled when this one wakes.
+    while not told.wait(0.5):
+        pass
     # A thread in a long computation must not keep the process: its job is done again at the next start.
     threading.Thread(target=_end_soon, daemon=True).start()
     stop()

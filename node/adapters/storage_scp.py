@@ -1,59 +1,36 @@
-"""The Storage SCP: takes C-STORE and C-ECHO from the network and hands each arrival on as a value.
+"""The Storage SCP: takes C-STORE and C-ECHO from the network and hands each instance on as it comes.
 
-Decodes nothing, decides nothing: ``handle`` gives the answer to each arrival, ``observer`` hears what happens.
+Decodes nothing, decides nothing: ``begin`` gives where an instance's bytes go and the answer to it, ``observer`` hears
+what happens. Two transports carry the bytes: `spooling`, ours, and pynetdicom's own, to fall back to.
 """
 
 import errno
+import resource
 import socket
+import ssl
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.transport import AddressInformation
 
-from node.domain.arrival import Arrival, AssociationEnding, Caller, ReceiverObserver, StoreAnswer
+from node.adapters.lobby import Door, Entrant, Lobby
+from node.adapters.spooling import C_STORE_RQ, Command, SpoolingSocket, TransportLimits, take_over
+from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from node.domain.arrival import Arrival, AssociationEnding, Caller, Fragment, ReceiverObserver, Reception, StoreAnswer
 from node.domain.errors import SetupError, place_of
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, admit, classes_for, peer_of
 
 VERIFICATION_CLASS = "1.2.840.10008.1.1"
-
-# What can be contoured, or is taken because scanners send it in the same study: SOP Class UID -> name.
-STORAGE_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",
-    "1.2.840.10008.5.1.4.1.1.4.1": "Enhanced MR Image Storage",
-    "1.2.840.10008.5.1.4.1.1.128": "Positron Emission Tomography Image Storage",
-    # Never contoured. Scanners send dose reports and screen shots in the same study: refused, they would fail the
-    # transfer at the sender, who alone would know; taken, they are declined in `status` with the reason.
-    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
-}
-
-# What pydicom decodes with the decoders we install, best first: of several offered in one presentation context we take
-# the first of these. Uncompressed before lossless before lossy, so that no sender is made to lose anything.
-TRANSFER_SYNTAXES = {
-    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
-    "1.2.840.10008.1.2": "Implicit VR Little Endian",
-    "1.2.840.10008.1.2.2": "Explicit VR Big Endian (retired)",
-    "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
-    "1.2.840.10008.1.2.5": "RLE Lossless",
-    "1.2.840.10008.1.2.4.70": "JPEG Lossless, Non-Hierarchical, First-Order Prediction (Process 14, SV 1)",
-    "1.2.840.10008.1.2.4.57": "JPEG Lossless, Non-Hierarchical (Process 14)",
-    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
-    "1.2.840.10008.1.2.4.90": "JPEG 2000 (Lossless Only)",
-    "1.2.840.10008.1.2.4.201": "High-Throughput JPEG 2000 (Lossless Only)",
-    "1.2.840.10008.1.2.4.202": "High-Throughput JPEG 2000 with RPCL Options (Lossless Only)",
-    "1.2.840.10008.1.2.4.203": "High-Throughput JPEG 2000",
-    "1.2.840.10008.1.2.4.91": "JPEG 2000",
-    "1.2.840.10008.1.2.4.81": "JPEG-LS Lossy (Near-Lossless)",
-    "1.2.840.10008.1.2.4.51": "JPEG Extended (Process 2 & 4)",
-    "1.2.840.10008.1.2.4.50": "JPEG Baseline (Process 1)",
-}
 
 # PS3.4 B.2.3, "Cannot understand": a fault of ours; the association goes on.
 UNABLE_TO_PROCESS = 0xC001
@@ -64,28 +41,42 @@ _REMEDIES = {
     errno.EADDRNOTAVAIL: "Give an address of this machine as node.host, or 0.0.0.0 for all.",
 }
 
+LONGEST_IN_LOG = 80
+
 _log = structlog.get_logger(__name__)
+
+
+Transport = Literal["spooling", "stock"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsDoor:
+    """A further port, for encrypted connections only."""
+
+    port: int
+    context: ssl.SSLContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverSettings:
     """How the receiver presents itself."""
 
-    ae_title: str
     host: str
-    # 0: any free port; ``Receiver.port`` then tells which.
-    port: int
-    # Reject associations that call another AE title than ours.
-    require_called_ae_title: bool = False
-    maximum_associations: int = 50
+    # 0: any free port; ``Receiver.port`` then tells which. None: no unencrypted port.
+    port: int | None
+    association: AssociationPolicy
+    tls: TlsDoor | None = None
+    transport: Transport = "spooling"
     # SOP Class UID -> name of what is taken.
     storage_classes: Mapping[str, str] = field(default_factory=lambda: STORAGE_CLASSES)
-    # What we let peers send in one PDU. Large, because each PDU costs a pass through pynetdicom; 0 would be no bound.
+    # What we let peers send in one PDU. Large, because each PDU costs a look; 0 would be no bound.
     maximum_pdu_bytes: int = 128 * 1024
-    # A connection that does not associate, and an answer in an association's negotiation.
-    acse_timeout_s: float = 30.0
-    # Silence within an association; modalities keep them open for minutes between images.
-    network_timeout_s: float = 600.0
+    # From a connection to its A-ASSOCIATE-RQ, TLS handshake included.
+    association_timeout_s: float = 10.0
+    # Connections that have not asked for an association.
+    maximum_waiting: int = 500
+    # For the bytes of one message; modalities keep associations open for minutes between messages.
+    limits: TransportLimits = field(default_factory=TransportLimits)
 
 
 class Receiver:
@@ -93,8 +84,8 @@ class Receiver:
 
     Parameters
     ----------
-    handle
-        Answers one arrival; called from the association's thread, several at a time.
+    begin
+        Receives one instance; called from the association's thread, several at a time.
     clock
         Seconds since the epoch, for the observer.
     """
@@ -103,23 +94,29 @@ class Receiver:
         self,
         settings: ReceiverSettings,
         *,
-        handle: Callable[[Arrival], StoreAnswer],
+        begin: Callable[[Arrival], Reception],
         observer: ReceiverObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._handle = handle
+        self._begin = begin
         self._observer = observer
         self._clock = clock
-        # Open associations by pynetdicom's own object.
-        self._callers: dict[Any, Caller] = {}
-        self._server: Any = None
         self._entity: Any = None
+        self._lobby: Lobby | None = None
+        self._listeners: list[socket.socket] = []
+        # By pynetdicom's own object; from the request to the end of its threads.
+        self._connections: dict[Any, _Connection] = {}
 
     @property
     def port(self) -> int:
-        """Give the port that is listened on; only between ``start`` and ``stop``."""
-        return int(self._server.server_address[1])
+        """Give the first port that is listened on; only between ``start`` and ``stop``."""
+        return self.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """Give every port that is listened on: the unencrypted one first."""
+        return [int(one.getsockname()[1]) for one in self._listeners]
 
     def start(self) -> None:
         """Listen.
@@ -132,32 +129,121 @@ class Receiver:
         settings = self._settings
         # Its default handlers format every message and PDU for the log, whether or not anybody reads it.
         _config.LOG_HANDLER_LEVEL = "none"
-        # It would abort the association over one malformed UID in a command; ``handle`` refuses that one instance.
+        # It would abort the association over one malformed UID in a command; ``begin`` refuses that one instance.
         _config.VALIDATORS["UI"] = lambda _uid: (True, "")
         self._entity = _application_entity(settings)
-        try:
-            self._server = self._entity.start_server(
-                (settings.host, settings.port), block=False, evt_handlers=self._event_handlers()
-            )
-        except OSError as error:
-            raise SetupError(
-                f"The node cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}.",
-                _REMEDIES.get(error.errno or 0, "Mend node.host or node.port."),
-            ) from error
-        _log.info("listening", ae_title=settings.ae_title, host=settings.host, port=self.port)
+        if settings.transport == "spooling":
+            self._start_lobby()
+        else:
+            self._start_stock()
+        _log.info(
+            "listening",
+            ae_title=settings.association.ae_title,
+            host=settings.host,
+            ports=self.ports,
+            transport=settings.transport,
+        )
 
     def stop(self) -> None:
         """Abort what is open and stop listening; what was answered with success is durable."""
-        if self._entity is not None:
-            self._entity.shutdown()
-            self._entity = None
-            _log.info("stopped listening", ae_title=self._settings.ae_title)
+        if self._entity is None:
+            return
+        if self._lobby is not None:
+            self._lobby.stop()
+        self._entity.shutdown()
+        for connection in list(self._connections.values()):
+            self._sweep(connection, at_the_end=True)
+        self._entity = None
+        _log.info("stopped listening", ae_title=self._settings.association.ae_title)
+
+    # The two transports ----------------------------------------------------------------------------------------------
+
+    def _doors(self) -> list[tuple[int, ssl.SSLContext | None]]:
+        doors: list[tuple[int, ssl.SSLContext | None]] = []
+        if self._settings.port is not None:
+            doors.append((self._settings.port, None))
+        if self._settings.tls is not None:
+            doors.append((self._settings.tls.port, self._settings.tls.context))
+        return doors
+
+    def _start_lobby(self) -> None:
+        settings = self._settings
+        _allow_descriptors(settings.maximum_waiting + 10 * settings.association.maximum_associations + 200)
+        doors = []
+        for port, context in self._doors():
+            with _listening(settings.host, port):
+                listener = socket.create_server((settings.host, port), family=_family(settings.host), backlog=512)
+            self._listeners.append(listener)
+            doors.append(Door(listener=listener, tls=context))
+        self._lobby = Lobby(
+            doors,
+            request_timeout_s=settings.association_timeout_s,
+            maximum_waiting=settings.maximum_waiting,
+            decide=self._decide,
+            enter=self._enter,
+            turned_away=self._on_turned_away,
+            tick=self._sweep_all,
+        )
+        self._lobby.start()
+
+    def _start_stock(self) -> None:
+        for port, context in self._doors():
+            with _listening(self._settings.host, port):
+                server = self._entity.start_server(
+                    (self._settings.host, port),
+                    block=False,
+                    ssl_context=context,
+                    evt_handlers=[*self._event_handlers(), (evt.EVT_CONN_OPEN, self._on_stock_connection)],
+                )
+            self._listeners.append(server.socket)
+
+    def _enter(self, entrant: Entrant) -> None:
+        """Give a connection that asked for an association to pynetdicom."""
+        association = Association(self._entity, "acceptor")
+        transport = SpoolingSocket(association, entrant.connection, entrant.request, limits=self._settings.limits)
+        take_over(association, transport)
+        acceptor = association.acceptor
+        acceptor.maximum_length = self._entity.maximum_pdu_size
+        acceptor.ae_title = self._entity.ae_title
+        acceptor.address_info = AddressInformation.from_tuple(entrant.connection.getsockname()[:2])
+        acceptor.implementation_class_uid = self._entity.implementation_class_uid
+        acceptor.implementation_version_name = self._entity.implementation_version_name
+        association.requestor.address_info = AddressInformation.from_tuple((entrant.call.address, entrant.port))
+        # The limits of the transport are ours.
+        association.network_timeout = None
+        for event, handler in self._event_handlers():
+            association.bind(event, handler)
+        self._connections[association] = _Connection(self, association, entrant.call, transport)
+        try:
+            association.start()
+        except RuntimeError:  # no thread can be had
+            _log.error("association not started", address=entrant.call.address)
+            self._sweep(self._connections[association], at_the_end=True)
+
+    def _on_stock_connection(self, event: Any) -> None:
+        # Responses are small: with Nagle's algorithm each would wait for the peer's delayed acknowledgement.
+        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _sweep_all(self) -> None:
+        for connection in list(self._connections.values()):
+            self._sweep(connection, at_the_end=False)
+
+    def _sweep(self, connection: "_Connection", *, at_the_end: bool) -> None:
+        """Let go of an association whose threads have ended."""
+        association = connection.association
+        started = association.ident is not None
+        if at_the_end or (started and not association.is_alive() and not association.dul.is_alive()):
+            self._connections.pop(association, None)
+            self._end(connection, "aborted")
+            if connection.transport is not None:
+                connection.transport.close()
+
+    # What pynetdicom tells --------------------------------------------------------------------------------------------
 
     def _event_handlers(self) -> list[tuple[Any, Callable[[Any], Any]]]:
         return [
-            (evt.EVT_CONN_OPEN, self._on_connection),
+            (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_ESTABLISHED, self._on_established),
-            (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_RELEASED, lambda event: self._on_end(event, "released")),
             (evt.EVT_ABORTED, lambda event: self._on_end(event, "aborted")),
             # Also where pynetdicom tells of no abort: nothing stays open that has no connection.
@@ -166,97 +252,239 @@ class Receiver:
             (evt.EVT_C_STORE, self._on_store),
         ]
 
-    def _on_connection(self, event: Any) -> None:
-        # Responses are small: with Nagle's algorithm each would wait for the peer's delayed acknowledgement.
-        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def _on_requested(self, event: Any) -> None:
+        """Offer what this caller may send, of what it asks for: copying all contexts for each call would cost more."""
+        association = event.assoc
+        connection = self._connections.get(association)
+        if connection is None:  # the stock transport: nobody has looked at the call yet
+            connection = self._connections[association] = _Connection(self, association, _call_of(association), None)
+            decision = self._decide(connection.call)
+            if decision is not None:
+                del self._connections[association]
+                self._on_turned_away(connection.call, decision.reason)
+                association.acse.send_reject(decision.result, decision.source, decision.diagnostic)
+                association.kill()
+                return
+        peer = peer_of(connection.call, self._settings.association.peers)
+        classes = classes_for(peer, self._settings.storage_classes)
+        asked = {
+            str(one.abstract_syntax) for one in association.requestor.primitive.presentation_context_definition_list
+        }
+        association.acceptor.supported_contexts = [
+            build_context(VERIFICATION_CLASS),
+            *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in sorted(asked & set(classes))),
+        ]
+
+    def _decide(self, call: Call) -> Rejection | None:
+        calls = [one.call for one in self._connections.values() if one.association.is_alive() and one.call is not call]
+        decision = admit(call, self._settings.association, calls)
+        return None if isinstance(decision, Admission) else decision
+
+    def _on_turned_away(self, call: Call, reason: str) -> None:
+        caller = Caller(
+            association_id="",
+            calling_ae_title=call.calling_ae_title,
+            called_ae_title=call.called_ae_title,
+            address=call.address,
+        )
+        _log.warning("association rejected", reason=reason, calling=call.calling_ae_title, address=call.address)
+        if call.calling_ae_title:  # else a port scan or a health check: the log is enough
+            self._guarded("association_rejected", caller, reason, self._clock())
 
     def _on_established(self, event: Any) -> None:
-        caller = self._callers[event.assoc] = _caller(event.assoc)
-        _log.info("association opened", **_fields(caller))
-        self._observer.association_opened(caller, self._clock())
-
-    def _on_rejected(self, event: Any) -> None:
-        caller = _caller(event.assoc)
-        rejection = event.assoc.acceptor.primitive
-        reason = str(getattr(rejection, "reason_str", "")) or "no reason given"
-        _log.warning("association rejected", reason=reason, **_fields(caller))
-        self._observer.association_rejected(caller, reason, self._clock())
+        connection = self._connections[event.assoc]
+        connection.established()
+        _log.info("association opened", **_fields(connection.caller))
+        self._guarded("association_opened", connection.caller, self._clock())
+        connection.open()
 
     def _on_end(self, event: Any, ending: AssociationEnding) -> None:
-        caller = self._callers.pop(event.assoc, None)
-        if caller is not None:
-            _log.info("association ended", ending=ending, **_fields(caller))
-            self._observer.association_ended(caller, ending, self._clock())
+        connection = self._connections.get(event.assoc)
+        if connection is not None:
+            self._end(connection, ending)
+
+    def _end(self, connection: "_Connection", ending: AssociationEnding) -> None:
+        if not connection.is_open:
+            return
+        connection.is_open = False
+        if connection.transport is None:
+            self._connections.pop(connection.association, None)
+        why = {"reason": connection.broken_because} if connection.broken_because else {}
+        _log.info("association ended", ending=ending, **why, **_fields(connection.caller))
+        self._guarded("association_ended", connection.caller, ending, self._clock())
 
     def _on_echo(self, event: Any) -> int:
-        _log.info("echo answered", **_fields(self._callers[event.assoc]))
+        _log.info("echo answered", **_fields(self._connections[event.assoc].caller))
         return 0x0000
 
     def _on_store(self, event: Any) -> Dataset:
-        caller = self._callers[event.assoc]
-        request, context = event.request, event.context
-        arrival = Arrival(
+        """Receive an instance that pynetdicom holds in memory: the stock transport's way."""
+        connection, request = self._connections[event.assoc], event.request
+        command = Command(
+            field=C_STORE_RQ,
+            message_id=request.MessageID,
+            has_data_set=True,
             affected_sop_class_uid=_text(request.AffectedSOPClassUID),
             affected_sop_instance_uid=_text(request.AffectedSOPInstanceUID),
-            abstract_syntax_uid=_text(context.abstract_syntax),
-            transfer_syntax_uid=_text(context.transfer_syntax),
-            data_set=request.DataSet.getvalue(),
-            calling_ae_title=caller.calling_ae_title,
-            called_ae_title=caller.called_ae_title,
-            association_id=caller.association_id,
         )
-        return _response(self._answer(caller, arrival))
+        reception = connection.begin(event.context.context_id, command)
+        reception.write(request.DataSet.getvalue())
+        return _response(connection.finish(command, reception))
 
-    def _answer(self, caller: Caller, arrival: Arrival) -> StoreAnswer:
+    def finish(self, caller: Caller, reception: Reception, sop_instance_uid: str) -> StoreAnswer:
         """Answer whatever happens: an exception here would leave the sender to guess."""
         try:
-            answer = self._handle(arrival)
+            answer = reception.finish()
         except Exception as error:
             # Neither the message nor the local variables: they may hold parts of the data set.
             _log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
-            answer = StoreAnswer(status=UNABLE_TO_PROCESS, error_comment="A fault of the node: send again later")
-        try:
-            self._tell(caller, arrival, answer)
-        except Exception as error:
-            # The instance is where the answer says it is; that the observer fails does not change it.
-            _log.error("observer failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+            reception.abandon()
+            answer = _FAULT
+        if answer.stored is not None:
+            self._guarded("instance_stored", caller, answer.stored, self._clock())
+        else:
+            _log.warning(
+                "instance refused",
+                status=f"{answer.status:04X}",
+                reason=answer.error_comment,
+                sop_instance=_printable(sop_instance_uid),
+                **_fields(caller),
+            )
+            self._guarded("instance_refused", caller, answer, self._clock())
         return answer
 
-    def _tell(self, caller: Caller, arrival: Arrival, answer: StoreAnswer) -> None:
-        if answer.stored is not None:
-            self._observer.instance_stored(caller, answer.stored, self._clock())
-            return
-        _log.warning(
-            "instance refused",
-            status=f"{answer.status:04X}",
-            reason=answer.error_comment,
-            sop_instance=arrival.affected_sop_instance_uid,
-            **_fields(caller),
+    def _guarded(self, event: str, caller: Caller, *told: Any) -> None:
+        """Tell the observer; that it fails does not change where an instance is, nor who may call."""
+        try:
+            getattr(self._observer, event)(caller, *told)
+        except Exception as error:
+            _log.error("observer failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+
+    def begin(self, caller: Caller, arrival: Arrival) -> Reception:
+        """Begin to receive; a fault of ours is answered when the data set has come."""
+        try:
+            return self._begin(arrival)
+        except Exception as error:
+            _log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
+            return _Faulty()
+
+
+class _Connection:
+    """One association, for both its transport and pynetdicom's handlers."""
+
+    def __init__(self, receiver: Receiver, association: Any, call: Call, transport: SpoolingSocket | None) -> None:
+        self._receiver = receiver
+        self.association = association
+        self.call = call
+        self.transport = transport
+        self.caller = Caller(
+            association_id=uuid.uuid4().hex,
+            calling_ae_title=call.calling_ae_title,
+            called_ae_title=call.called_ae_title,
+            address=call.address,
         )
-        self._observer.instance_refused(caller, answer, self._clock())
+        # Told to the observer as opened, and not yet as ended.
+        self.is_open = False
+        self.broken_because = ""
+        # Presentation context -> abstract and transfer syntax.
+        self._syntaxes: dict[int, tuple[str, str]] = {}
+
+    def established(self) -> None:
+        """Take note of what was agreed."""
+        self.is_open = True
+        self._syntaxes = {
+            one.context_id: (_text(one.abstract_syntax), _text(one.transfer_syntax[0]))
+            for one in self.association.accepted_contexts
+        }
+
+    def open(self) -> None:
+        """Begin to read messages."""
+        if self.transport is not None:
+            self.transport.open(self, frozenset(self._syntaxes))
+
+    def begin(self, context_id: int, command: Command) -> Reception:
+        """Receive the data set of a C-STORE."""
+        abstract_syntax, transfer_syntax = self._syntaxes[context_id]
+        arrival = Arrival(
+            affected_sop_class_uid=command.affected_sop_class_uid,
+            affected_sop_instance_uid=command.affected_sop_instance_uid,
+            abstract_syntax_uid=abstract_syntax,
+            transfer_syntax_uid=transfer_syntax,
+            calling_ae_title=self.caller.calling_ae_title,
+            called_ae_title=self.caller.called_ae_title,
+            association_id=self.caller.association_id,
+        )
+        return self._receiver.begin(self.caller, arrival)
+
+    def finish(self, command: Command, reception: Reception) -> StoreAnswer:
+        """Answer a C-STORE whose data set has come."""
+        return self._receiver.finish(self.caller, reception, command.affected_sop_instance_uid)
+
+    def broken(self, reason: str) -> None:
+        """Remember why we abort, for the log."""
+        self.broken_because = reason
+
+
+_FAULT = StoreAnswer(status=UNABLE_TO_PROCESS, error_comment="A fault of the node: send again later")
+
+
+class _Faulty:
+    """Stands for an instance that we failed to begin to receive."""
+
+    def write(self, fragment: Fragment) -> None:
+        """Take no note."""
+
+    def finish(self) -> StoreAnswer:
+        """Say whose fault it was."""
+        return _FAULT
+
+    def abandon(self) -> None:
+        """Keep nothing."""
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[None]:
+    """Turn the system's refusal of a port into words for the operator."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupError(
+            f"The node cannot listen on {host}, port {port}: {error.strerror or error}.",
+            _REMEDIES.get(error.errno or 0, "Mend node.host or node.port."),
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise our own limit of open files, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted, hard)
+        )
 
 
 def _application_entity(settings: ReceiverSettings) -> Any:
-    entity = AE(ae_title=settings.ae_title)
+    entity = AE(ae_title=settings.association.ae_title)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.require_called_aet = settings.require_called_ae_title
-    entity.maximum_associations = settings.maximum_associations
+    # Who may call is decided in `domain.peers`, and before pynetdicom counts.
+    entity.maximum_associations = 100_000
     entity.maximum_pdu_size = settings.maximum_pdu_bytes
-    entity.acse_timeout = settings.acse_timeout_s
-    entity.network_timeout = settings.network_timeout_s
+    entity.acse_timeout = settings.association_timeout_s
+    entity.network_timeout = settings.limits.idle_timeout_s
     entity.add_supported_context(VERIFICATION_CLASS)
-    for sop_class in settings.storage_classes:
-        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return entity
 
 
-def _caller(association: Any) -> Caller:
+def _call_of(association: Any) -> Call:
     requested = association.requestor.primitive
-    return Caller(
-        association_id=uuid.uuid4().hex,
-        calling_ae_title=_text(requested.calling_ae_title),
-        called_ae_title=_text(requested.called_ae_title),
+    return Call(
+        calling_ae_title=_printable(_text(requested.calling_ae_title)),
+        called_ae_title=_printable(_text(requested.called_ae_title)),
         address=str(association.requestor.address),
     )
 
@@ -277,3 +505,7 @@ def _response(answer: StoreAnswer) -> Dataset:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value).strip("\0 ")
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)[:LONGEST_IN_LOG]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from node.adapters.storage_scu import echo, store
 from node.config import Config, load
 from node.demo.phantom import Scan, WrittenCT, write_planning_ct
 from node.demo.picture import draw, structures_from_rtstruct
-from node.domain.arrival import Arrival, AssociationEnding, Caller, StoreAnswer, StoredInstance
+from node.domain.arrival import Arrival, AssociationEnding, Caller, Fragment, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
+from node.domain.peers import AssociationPolicy
 from node.domain.series import manifest_from_json
 from node.log import silence
 from node.service import Node
@@ -72,12 +74,12 @@ class PlanningSystem:
         # SOP Class UID -> (seconds since the epoch, data set).
         self.received: dict[str, tuple[float, Dataset]] = {}
         settings = ReceiverSettings(
-            ae_title="TPS",
             host="127.0.0.1",
             port=0,
+            association=AssociationPolicy(ae_title="TPS"),
             storage_classes={RTSTRUCT_CLASS: "RT Structure Set Storage", SEGMENTATION_CLASS: "Segmentation Storage"},
         )
-        self._receiver = Receiver(settings, handle=self._keep, observer=_Nobody())
+        self._receiver = Receiver(settings, begin=partial(_InMemory, self.received), observer=_Nobody())
         self._receiver.start()
         self.port = self._receiver.port
 
@@ -85,17 +87,33 @@ class PlanningSystem:
         """Stop listening."""
         self._receiver.stop()
 
-    def _keep(self, arrival: Arrival) -> StoreAnswer:
-        implicit = arrival.transfer_syntax_uid == ImplicitVRLittleEndian
-        dataset = read_dataset(BytesIO(arrival.data_set), is_implicit_VR=implicit, is_little_endian=True)
-        self.received[arrival.affected_sop_class_uid] = (time.time(), dataset)
+
+class _InMemory:
+    """Keeps one object in memory."""
+
+    def __init__(self, received: dict[str, tuple[float, Dataset]], arrival: Arrival) -> None:
+        self._received, self._arrival = received, arrival
+        self._data_set = bytearray()
+
+    def write(self, fragment: Fragment) -> None:
+        """Append."""
+        self._data_set += fragment
+
+    def finish(self) -> StoreAnswer:
+        """Keep the data set, with the time."""
+        implicit = self._arrival.transfer_syntax_uid == ImplicitVRLittleEndian
+        dataset = read_dataset(BytesIO(self._data_set), is_implicit_VR=implicit, is_little_endian=True)
+        self._received[self._arrival.affected_sop_class_uid] = (time.time(), dataset)
         stored = StoredInstance(
             series_instance_uid=str(dataset.SeriesInstanceUID),
-            sop_instance_uid=arrival.affected_sop_instance_uid,
+            sop_instance_uid=self._arrival.affected_sop_instance_uid,
             file_name="",
             was_there=False,
         )
         return StoreAnswer(status=0x0000, stored=stored)
+
+    def abandon(self) -> None:
+        """Keep nothing."""
 
 
 class _Nobody:

@@ -1,16 +1,19 @@
 """Read the outside of an encoded data set: its identifiers, and whether it is all there.
 
 Walks the data elements without decoding them. pydicom cannot do this at the door: it returns a value shorter than its
-length without a word, and recurses into nested sequences. This walk keeps its own stack and names what is missing.
+length without a word, and recurses into nested sequences. This walk keeps its own stack, names what is missing, and
+holds a few hundred bytes at a time, whatever the size: values are skipped, a deflated data set is inflated in pieces.
 """
 
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
+from typing import Protocol
 
 from pydicom.uid import UID
 
+from node.domain.arrival import Fragment
 from node.domain.errors import InputError
 
 SOP_CLASS_UID = 0x0008_0016
@@ -32,8 +35,27 @@ _UNDEFINED_LENGTH = 0xFFFF_FFFF
 # PS3.5 7.1.2: these VRs have two reserved bytes and a 32-bit length.
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 
-# Far above any single instance; stops a small data set from inflating until memory is gone.
-LARGEST_INFLATED_BYTES = 2**30
+_KEPT = frozenset(
+    (
+        SOP_CLASS_UID,
+        SOP_INSTANCE_UID,
+        STUDY_INSTANCE_UID,
+        SERIES_INSTANCE_UID,
+        SAMPLES_PER_PIXEL,
+        NUMBER_OF_FRAMES,
+        ROWS,
+        COLUMNS,
+        BITS_ALLOCATED,
+    )
+)
+# Of a longer value the beginning is enough to refuse it.
+_LONGEST_KEPT = 128
+
+# Far above any single instance; stop a small or twisted data set from holding a processor for minutes.
+LARGEST_INFLATED_BYTES = 2**31
+DEEPEST_NESTING = 1_000
+MOST_ELEMENTS = 2_000_000
+_INFLATE_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,44 +72,39 @@ class Envelope:
     pixel_bytes_expected: int | None
 
 
-def read_envelope(data_set: bytes, transfer_syntax_uid: str) -> Envelope:
+def read_envelope(data_set: Fragment, transfer_syntax_uid: str) -> Envelope:
     """Walk the whole data set once.
 
     Raises
     ------
     InputError
-        The data set is empty, ends inside an element, or is not encoded in its transfer syntax (PS3.5 7.1, 7.5, A).
+        The data set is empty, ends inside an element, is not encoded in its transfer syntax (PS3.5 7.1, 7.5, A), or
+        is made of more elements or levels than any image.
     """
-    syntax = UID(transfer_syntax_uid)
-    if syntax.is_deflated:
-        data_set = _inflated(data_set)
-    walk = _Walk(data_set, little_endian=syntax.is_little_endian)
-    elements = {one.tag: one for one in walk.elements(implicit_vr=syntax.is_implicit_VR)}
-    if not elements:
+    walk, implicit_vr = _walk(data_set, transfer_syntax_uid)
+    elements = {one.tag: one for one in walk.elements(implicit_vr=implicit_vr) if one.tag in _ASKED_FOR}
+    if not walk.seen:
         raise InputError("The data set is empty")
     pixels = elements.get(PIXEL_DATA)
     native = pixels is not None and pixels.length is not None
     return Envelope(
-        sop_class_uid=walk.text(elements.get(SOP_CLASS_UID)),
-        sop_instance_uid=walk.text(elements.get(SOP_INSTANCE_UID)),
-        study_instance_uid=walk.text(elements.get(STUDY_INSTANCE_UID)),
-        series_instance_uid=walk.text(elements.get(SERIES_INSTANCE_UID)),
+        sop_class_uid=_text(elements.get(SOP_CLASS_UID)),
+        sop_instance_uid=_text(elements.get(SOP_INSTANCE_UID)),
+        study_instance_uid=_text(elements.get(STUDY_INSTANCE_UID)),
+        series_instance_uid=_text(elements.get(SERIES_INSTANCE_UID)),
         pixel_bytes=pixels.length if pixels is not None else None,
         pixel_bytes_expected=walk.native_pixel_bytes(elements) if native else None,
     )
 
 
-def series_of(data_set: bytes, transfer_syntax_uid: str) -> str:
+def series_of(data_set: Fragment, transfer_syntax_uid: str) -> str:
     """Read the Series Instance UID of a data set that may be damaged behind it; empty where it cannot be read."""
-    syntax = UID(transfer_syntax_uid)
     try:
-        if syntax.is_deflated:
-            data_set = _inflated(data_set)
-        walk = _Walk(data_set, little_endian=syntax.is_little_endian)
-        for element in walk.elements(implicit_vr=syntax.is_implicit_VR):
+        walk, implicit_vr = _walk(data_set, transfer_syntax_uid)
+        for element in walk.elements(implicit_vr=implicit_vr):
             if element.tag == SERIES_INSTANCE_UID:
-                return walk.text(element)
-    except (InputError, ValueError):
+                return _text(element)
+    except InputError:
         pass
     return ""
 
@@ -97,47 +114,129 @@ def name_of(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
+def _walk(data_set: Fragment, transfer_syntax_uid: str) -> tuple["_Walk", bool]:
+    syntax = UID(transfer_syntax_uid)
+    if not syntax.is_transfer_syntax:
+        raise InputError("Its transfer syntax is not known")
+    source = _Inflating(data_set) if syntax.is_deflated else _Bytes(data_set)
+    return _Walk(source, little_endian=syntax.is_little_endian), syntax.is_implicit_VR
+
+
+def _text(element: "_Element | None") -> str:
+    """Give a value as text without its padding, PS3.5 6.2; empty where there is none."""
+    return "" if element is None else element.value.decode("ascii", errors="replace").strip("\0 ")
+
+
+class _Source(Protocol):
+    """Bytes that are taken or skipped in order; fewer than asked for where they end."""
+
+    def take(self, count: int) -> bytes: ...
+
+    def skip(self, count: int) -> int: ...
+
+
+class _Bytes:
+    def __init__(self, data_set: Fragment) -> None:
+        self._bytes, self._end, self._position = data_set, len(data_set), 0
+
+    def take(self, count: int) -> bytes:
+        start, self._position = self._position, min(self._position + count, self._end)
+        return bytes(self._bytes[start : self._position])
+
+    def skip(self, count: int) -> int:
+        start, self._position = self._position, min(self._position + count, self._end)
+        return self._position - start
+
+
+class _Inflating:
+    """A deflated data set, PS3.5 A.5: a raw stream, maybe with one byte of padding behind it."""
+
+    def __init__(self, deflated: Fragment) -> None:
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._deflated = memoryview(deflated)
+        self._waiting: Fragment = b""
+        self._inflated = 0
+        self._piece = b""
+
+    def take(self, count: int) -> bytes:
+        while len(self._piece) < count and (more := self._next()):
+            self._piece += more
+        taken, self._piece = self._piece[:count], self._piece[count:]
+        return taken
+
+    def skip(self, count: int) -> int:
+        left = count
+        while left:
+            if not self._piece:
+                self._piece = self._next()
+                if not self._piece:
+                    break
+            passed = min(left, len(self._piece))
+            self._piece = self._piece[passed:]
+            left -= passed
+        return count - left
+
+    def _next(self) -> bytes:
+        """Inflate some more; empty at the proper end of the stream."""
+        while not self._inflate.eof:
+            if not self._waiting:
+                self._waiting, self._deflated = self._deflated[:_INFLATE_AT_ONCE], self._deflated[_INFLATE_AT_ONCE:]
+            if not self._waiting:
+                raise InputError("The deflated data set ends early")
+            try:
+                piece = self._inflate.decompress(self._waiting, _INFLATE_AT_ONCE)
+            except zlib.error as error:
+                raise InputError("The deflated data set cannot be inflated") from error
+            self._waiting = self._inflate.unconsumed_tail
+            self._inflated += len(piece)
+            if self._inflated > LARGEST_INFLATED_BYTES:
+                raise InputError(f"Data set inflates to more than {LARGEST_INFLATED_BYTES} bytes")
+            if piece:
+                return piece
+        return b""
+
+
+_ASKED_FOR = _KEPT | {PIXEL_DATA}
+
+
 @dataclass(frozen=True, slots=True)
 class _Element:
     tag: int
-    # Where the value begins, and its length in bytes; None: undefined length.
-    start: int
+    # Bytes of its value; None: undefined length.
     length: int | None
+    # Kept of a few elements only.
+    value: bytes = b""
 
 
 class _Walk:
-    """The encoded bytes with what is needed to read numbers from them."""
+    """Passes over encoded elements; each is proven to be there to its last byte before the next is looked at."""
 
-    def __init__(self, data_set: bytes, *, little_endian: bool) -> None:
+    def __init__(self, source: _Source, *, little_endian: bool) -> None:
         order = "<" if little_endian else ">"
-        self._bytes = data_set
+        self._source = source
         self._tag_and_long = Struct(f"{order}HHL")
         self._short = Struct(f"{order}H")
         self._long = Struct(f"{order}L")
+        # Elements passed so far, at every level.
+        self.seen = 0
 
     def elements(self, *, implicit_vr: bool) -> Iterator[_Element]:
-        """Yield the elements of the top level, each proven to be there to its last byte."""
-        position = 0
-        while position < len(self._bytes):
-            element, unknown = self._element_at(position, implicit_vr)
-            yield element
-            if element.length is None:
+        """Yield the elements of the top level."""
+        while (header := self._header(implicit_vr, may_end=True)) is not None:
+            tag, length, unknown = header
+            if length is None:
+                yield _Element(tag, None)
                 # PS3.5 6.2.2: a UN of undefined length is encoded in Implicit VR.
-                position = self._end_of_undefined(element, implicit_vr or unknown)
+                self._pass_undefined(tag, implicit_vr or unknown)
             else:
-                position = element.start + element.length
-
-    def text(self, element: _Element | None) -> str:
-        """Give a value as text without its padding, PS3.5 6.2; empty where there is none."""
-        if element is None or not element.length:
-            return ""
-        value = self._bytes[element.start : element.start + element.length]
-        return value.decode("ascii", errors="replace").strip("\0 ")
+                kept = self._take(min(length, _LONGEST_KEPT), name_of(tag), length) if tag in _KEPT else b""
+                self._skip(length - len(kept), tag, length)
+                yield _Element(tag, length, kept)
 
     def native_pixel_bytes(self, elements: dict[int, _Element]) -> int | None:
         """Give the length that native Pixel Data needs (PS3.5 8.1.1); None where it cannot be told."""
         numbers = [self._unsigned(elements.get(tag)) for tag in (ROWS, COLUMNS, BITS_ALLOCATED, SAMPLES_PER_PIXEL)]
-        frames = self.text(elements.get(NUMBER_OF_FRAMES)) or "1"
+        frames = _text(elements.get(NUMBER_OF_FRAMES)) or "1"
         # PS3.5 6.2: IS has at most 12 characters; Python refuses to convert some thousands.
         if None in numbers or not frames.isdecimal() or len(frames) > 12:
             return None
@@ -149,62 +248,62 @@ class _Walk:
     def _unsigned(self, element: _Element | None) -> int | None:
         if element is None or element.length != 2:
             return None
-        return int(self._short.unpack_from(self._bytes, element.start)[0])
+        return int(self._short.unpack(element.value)[0])
 
-    def _element_at(self, position: int, implicit_vr: bool) -> tuple[_Element, bool]:
-        """Read one header and prove that its value is there; also tell whether its VR is UN."""
-        self._need(position, 8, "an element's header")
-        group, number, length = self._tag_and_long.unpack_from(self._bytes, position)
-        tag, start, vr = group << 16 | number, position + 8, b""
+    def _header(self, implicit_vr: bool, *, may_end: bool = False) -> tuple[int, int | None, bool] | None:
+        """Read tag and length (None: undefined), and whether the VR is UN; None where the data set ends here."""
+        head = self._source.take(8)
+        if len(head) < 8:
+            if may_end and not head:
+                return None
+            raise _ends_inside("an element's header", len(head), 8)
+        self.seen += 1
+        if self.seen > MOST_ELEMENTS:
+            raise InputError(f"The data set has more than {MOST_ELEMENTS} elements")
+        group, number, length = self._tag_and_long.unpack(head)
+        tag, vr = group << 16 | number, b""
         if not implicit_vr and group != 0xFFFE:
-            vr = self._bytes[position + 4 : position + 6]
+            vr = head[4:6]
             if not (vr.isalpha() and vr.isupper()):
                 raise InputError(f"{name_of(tag)} has no VR: not the transfer syntax that was agreed")
             if vr in _LONG_VRS:
-                self._need(position, 12, name_of(tag))
-                (length,), start = self._long.unpack_from(self._bytes, position + 8), position + 12
+                (length,) = self._long.unpack(self._take(4, name_of(tag), 4))
             else:
-                (length,) = self._short.unpack_from(self._bytes, position + 6)
-        if length == _UNDEFINED_LENGTH:
-            return _Element(tag, start, None), vr == b"UN"
-        self._need(start, length, name_of(tag))
-        return _Element(tag, start, length), False
+                (length,) = self._short.unpack_from(head, 6)
+        return (tag, None, vr == b"UN") if length == _UNDEFINED_LENGTH else (tag, length, False)
 
-    def _end_of_undefined(self, outer: _Element, implicit_vr: bool) -> int:
-        """Give the position behind the delimiter of an element of undefined length, however deep it nests."""
+    def _pass_undefined(self, outer: int, implicit_vr: bool) -> None:
+        """Pass over the value of an element of undefined length, however deep it nests."""
         # For each open sequence or item: the delimiter that ends it, and the VR encoding inside.
         open_until = [(_SEQUENCE_DELIMITATION, implicit_vr)]
-        position = outer.start
         while open_until:
             delimiter, implicit_inside = open_until[-1]
-            if position >= len(self._bytes):
-                raise InputError(f"Data set ends inside {name_of(outer.tag)}, before its delimiter")
-            element, unknown = self._element_at(position, implicit_inside)
-            if element.tag == delimiter:
+            header = self._header(implicit_inside, may_end=True)
+            if header is None:
+                raise InputError(f"Data set ends inside {name_of(outer)}, before its delimiter")
+            tag, length, unknown = header
+            if tag == delimiter:
                 open_until.pop()
-            elif element.tag in (_ITEM_DELIMITATION, _SEQUENCE_DELIMITATION):
-                raise InputError(f"A delimiter inside {name_of(outer.tag)} ends nothing")
-            elif element.length is None:
-                inner = _ITEM_DELIMITATION if element.tag == _ITEM else _SEQUENCE_DELIMITATION
+            elif tag in (_ITEM_DELIMITATION, _SEQUENCE_DELIMITATION):
+                raise InputError(f"A delimiter inside {name_of(outer)} ends nothing")
+            elif length is None:
+                inner = _ITEM_DELIMITATION if tag == _ITEM else _SEQUENCE_DELIMITATION
                 open_until.append((inner, implicit_inside or unknown))
-            position = element.start + (element.length or 0)
-        return position
+                if len(open_until) > DEEPEST_NESTING:
+                    raise InputError(f"{name_of(outer)} nests deeper than {DEEPEST_NESTING} levels")
+            self._skip(length or 0, tag, length or 0)
 
-    def _need(self, start: int, length: int, what: str) -> None:
-        there = len(self._bytes) - start
-        if there < length:
-            raise InputError(f"Data set ends inside {what}: {max(there, 0)} of {length} bytes")
+    def _take(self, count: int, what: str, length: int) -> bytes:
+        taken = self._source.take(count)
+        if len(taken) < count:
+            raise _ends_inside(what, len(taken), length)
+        return taken
+
+    def _skip(self, count: int, tag: int, length: int) -> None:
+        passed = self._source.skip(count)
+        if passed < count:
+            raise _ends_inside(name_of(tag), length - count + passed, length)
 
 
-def _inflated(deflated: bytes) -> bytes:
-    """Undo the deflate of PS3.5 A.5: a raw stream, maybe with one byte of padding behind it."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        data_set = inflate.decompress(deflated, LARGEST_INFLATED_BYTES)
-    except zlib.error as error:
-        raise InputError("The deflated data set cannot be inflated") from error
-    if inflate.eof:
-        return data_set
-    if len(data_set) >= LARGEST_INFLATED_BYTES:
-        raise InputError(f"Data set inflates to more than {LARGEST_INFLATED_BYTES} bytes")
-    raise InputError(f"The deflated data set ends early: {len(deflated)} bytes")
+def _ends_inside(what: str, there: int, wanted: int) -> InputError:
+    return InputError(f"Data set ends inside {what}: {there} of {wanted} bytes")

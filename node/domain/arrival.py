@@ -5,12 +5,16 @@ from typing import Literal, Protocol
 
 AssociationEnding = Literal["released", "aborted"]
 
+# Some of the bytes of an encoded data set.
+Fragment = bytes | bytearray | memoryview
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """One C-STORE request, or one file dropped into a folder. Nothing in it has been checked.
+    """What is said of one instance before its data set comes: by a C-STORE request, or by a file's meta information.
 
-    The names of the first four are those of the command's elements in PS3.7 9.3.1.1 or of the association's.
+    Nothing in it has been checked. The names of the first four are those of the command's elements in PS3.7 9.3.1.1 or
+    of the association's.
     """
 
     affected_sop_class_uid: str
@@ -18,8 +22,6 @@ class Arrival:
     # Abstract syntax of the presentation context; the SOP class where there was no association.
     abstract_syntax_uid: str
     transfer_syntax_uid: str
-    # The encoded data set exactly as received, without File Meta Information.
-    data_set: bytes
     calling_ae_title: str
     called_ae_title: str
     association_id: str
@@ -68,6 +70,22 @@ class LackingInstance:
 
     series_instance_uid: str
     sop_instance_uid: str
+
+
+class Reception(Protocol):
+    """One instance on its way in: ``write`` any number of times, then ``finish`` or ``abandon``, once."""
+
+    def write(self, fragment: Fragment) -> None:
+        """Take the next bytes of the encoded data set, without File Meta Information; never raises."""
+        ...
+
+    def finish(self) -> StoreAnswer:
+        """Answer; on success the instance survives a power cut."""
+        ...
+
+    def abandon(self) -> None:
+        """Keep nothing: the rest will not come."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,54 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 from node.dicom.file_meta import FileMeta
-from node.domain.arrival import Arrival, InstanceIdentity, StoreAnswer, StoredInstance
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Reception, StoredInstance
 from node.domain.drops import Entry, Names
 from node.domain.jobs import DeliveryState, JobState
 from node.domain.series import AssociationFact
 
 # --- receive ---
+
+
+class Part(Protocol):
+    """An instance that is being written; gone after ``store``, ``reject`` or ``discard``."""
+
+    def write(self, fragment: Fragment) -> None:
+        """Append to the encoded data set.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def data_set(self) -> AbstractContextManager[Fragment]:
+        """Give the encoded data set as written so far, readable within the context only."""
+        ...
+
+    def store(self, identity: InstanceIdentity) -> StoredInstance:
+        """Make the instance durable: on return it survives a power cut.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def reject(self, reason: str) -> None:
+        """Keep a refused data set beside the reason, for a person to look at.
+
+        Raises
+        ------
+        ResourceError
+            The disk did not take it.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Keep nothing; does nothing where it is gone already."""
+        ...
 
 
 class Inbox(Protocol):
@@ -21,18 +63,12 @@ class Inbox(Protocol):
         """Tell whether that many bytes can be stored and the free disk stays above the minimum."""
         ...
 
-    def store(self, arrival: Arrival, identity: InstanceIdentity) -> StoredInstance:
-        """Make an instance durable: on return it survives a power cut.
-
-        Raises
-        ------
-        ResourceError
-            The disk did not take it.
-        """
+    def takes_more_of(self, series_uid: str, most: int) -> bool:
+        """Tell whether a series has fewer instances than that."""
         ...
 
-    def keep_rejected(self, arrival: Arrival, reason: str) -> None:
-        """Keep a refused data set beside the reason, for a person to look at.
+    def open(self, arrival: Arrival) -> Part:
+        """Begin to write an instance.
 
         Raises
         ------
@@ -43,22 +79,6 @@ class Inbox(Protocol):
 
 
 # --- collect ---
-
-
-class Reception(Protocol):
-    """One instance on its way into the inbox; ends with `finish` or `abandon`."""
-
-    def write(self, fragment: bytes) -> None:
-        """Take the next piece of the encoded data set, without File Meta Information; never raises."""
-        ...
-
-    def finish(self) -> StoreAnswer:
-        """Give the answer; with success the instance is durable."""
-        ...
-
-    def abandon(self) -> None:
-        """Keep nothing."""
-        ...
 
 
 # Opens the reception of the instance in a file, whose sender's title is given.

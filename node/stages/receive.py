@@ -19,9 +19,9 @@ from node.dicom.envelope import (
     read_envelope,
     series_of,
 )
-from node.domain.arrival import Arrival, InstanceIdentity, LackingInstance, StoreAnswer
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, LackingInstance, StoreAnswer
 from node.domain.errors import InputError, ResourceError
-from node.stages.ports import Inbox
+from node.stages.ports import Inbox, Part
 
 SUCCESS = 0x0000
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -59,7 +59,8 @@ STORE_STATUSES = (
         OUT_OF_RESOURCES,
         "Refused",
         "Out of resources",
-        "Less disk is free than `minimum_free_gb`, or the disk refused the file. Nothing is kept: send again later.",
+        "Less disk is free than `minimum_free_gb`, or the disk refused the file: send again later. Or the instance or "
+        "its series is larger than `maximum_object_mb` or `maximum_series_instances`. Nothing is kept.",
     ),
     StoreStatus(
         DOES_NOT_MATCH_SOP_CLASS,
@@ -87,40 +88,112 @@ UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)+")
 LONGEST_UID = 64
 # PS3.5 6.2: LO, the VR of Error Comment (0000,0902).
 LONGEST_ERROR_COMMENT = 64
+# The identifiers of groups 0008 to 0020 lie within the first few thousand bytes of any image.
+LONGEST_BEGINNING = 16 * 1024
 
 
-def receive(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
-    """Store an arrival durably, or say why not."""
-    answer = _stored_or_refused(arrival, inbox)
-    return answer if answer.stored is not None else replace(answer, lacking=_lacking(arrival))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveLimits:
+    """What one instance and one series may be at most."""
+
+    maximum_object_bytes: int = 2 * 2**30
+    # Instances of one series in the inbox.
+    maximum_series_instances: int = 20_000
 
 
-def _stored_or_refused(arrival: Arrival, inbox: Inbox) -> StoreAnswer:
-    if not inbox.has_room_for(len(arrival.data_set)):
-        return _refusal(OUT_OF_RESOURCES, "Disk low, nothing was stored: send again later")
-    verdict = examine(arrival)
+NO_LIMITS_GIVEN = ReceiveLimits()
+
+
+def begin(arrival: Arrival, inbox: Inbox, limits: ReceiveLimits = NO_LIMITS_GIVEN) -> "InstanceReception":
+    """Begin to receive an instance: its data set comes in fragments, and nothing of it is kept in memory."""
+    return InstanceReception(arrival, inbox, limits)
+
+
+class InstanceReception:
+    """One instance on its way into the inbox."""
+
+    def __init__(self, arrival: Arrival, inbox: Inbox, limits: ReceiveLimits) -> None:
+        self._arrival, self._inbox, self._limits = arrival, inbox, limits
+        # Why nothing more is kept, decided before the end.
+        self._refusal: StoreAnswer | None = None
+        # What of the data set is remembered although it is refused: enough to say which series lacks it.
+        self._beginning = b""
+        self._received = 0
+        self._part: Part | None = None
+        if inbox.has_room_for(0):
+            self._open()
+        else:
+            self._refusal = _refusal(OUT_OF_RESOURCES, "Disk low, nothing was stored: send again later")
+
+    def write(self, fragment: Fragment) -> None:
+        """Take the next bytes of the encoded data set; what was refused already is only counted."""
+        self._received += len(fragment)
+        if len(self._beginning) < LONGEST_BEGINNING:
+            self._beginning += bytes(fragment[: LONGEST_BEGINNING - len(self._beginning)])
+        if self._part is None:
+            return
+        if self._received > self._limits.maximum_object_bytes:
+            largest_mb = self._limits.maximum_object_bytes // 2**20
+            self._refuse(_refusal(OUT_OF_RESOURCES, f"Larger than {largest_mb} MB, see maximum_object_mb"))
+            return
+        try:
+            self._part.write(fragment)
+        except ResourceError:
+            self._refuse(_disk_refused())
+
+    def finish(self) -> StoreAnswer:
+        """Store the instance durably, or say why not."""
+        answer = self._refusal or self._stored_or_refused()
+        return answer if answer.stored is not None else replace(answer, lacking=self._lacking())
+
+    def abandon(self) -> None:
+        """Remove what was written: no success was said for it."""
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
+
+    def _open(self) -> None:
+        try:
+            self._part = self._inbox.open(self._arrival)
+        except ResourceError:
+            self._refusal = _disk_refused()
+
+    def _refuse(self, refusal: StoreAnswer) -> None:
+        self._refusal = refusal
+        self.abandon()
+
+    def _stored_or_refused(self) -> StoreAnswer:
+        assert self._part is not None
+        part, self._part = self._part, None
+        try:
+            with part.data_set() as data_set:
+                verdict = examine(self._arrival, data_set)
+            if isinstance(verdict, StoreAnswer):
+                part.reject(verdict.error_comment)
+                return verdict
+            if not self._inbox.takes_more_of(verdict.series_instance_uid, self._limits.maximum_series_instances):
+                part.discard()
+                most = self._limits.maximum_series_instances
+                return _refusal(OUT_OF_RESOURCES, f"Series has {most} instances, see maximum_series_instances")
+            return StoreAnswer(status=SUCCESS, stored=part.store(verdict))
+        except ResourceError:
+            return _disk_refused()
+        finally:
+            part.discard()
+
+    def _lacking(self) -> LackingInstance | None:
+        """Tell which series now lacks which instance, if the data set is whole enough to say."""
+        series_uid = series_of(self._beginning, self._arrival.transfer_syntax_uid)
+        sop_uid = self._arrival.affected_sop_instance_uid
+        if not (is_safe_uid(series_uid) and is_safe_uid(sop_uid)):
+            return None
+        return LackingInstance(series_instance_uid=series_uid, sop_instance_uid=sop_uid)
+
+
+def examine(arrival: Arrival, data_set: Fragment) -> InstanceIdentity | StoreAnswer:
+    """Decide whether an instance can be stored: its checked identifiers, or the answer that refuses it."""
     try:
-        if isinstance(verdict, StoreAnswer):
-            inbox.keep_rejected(arrival, verdict.error_comment)
-            return verdict
-        return StoreAnswer(status=SUCCESS, stored=inbox.store(arrival, verdict))
-    except ResourceError:
-        return _refusal(OUT_OF_RESOURCES, "The disk refused the file: send again later")
-
-
-def _lacking(arrival: Arrival) -> LackingInstance | None:
-    """Tell which series now lacks which instance, if the data set is whole enough to say."""
-    series_uid = series_of(arrival.data_set, arrival.transfer_syntax_uid)
-    sop_uid = arrival.affected_sop_instance_uid
-    if not (is_safe_uid(series_uid) and is_safe_uid(sop_uid)):
-        return None
-    return LackingInstance(series_instance_uid=series_uid, sop_instance_uid=sop_uid)
-
-
-def examine(arrival: Arrival) -> InstanceIdentity | StoreAnswer:
-    """Decide whether an arrival can be stored: its checked identifiers, or the answer that refuses it."""
-    try:
-        envelope = read_envelope(arrival.data_set, arrival.transfer_syntax_uid)
+        envelope = read_envelope(data_set, arrival.transfer_syntax_uid)
     except InputError as error:
         return _refusal(CANNOT_UNDERSTAND, error.reason)
     return next(_faults(arrival, envelope), None) or InstanceIdentity(
@@ -163,3 +236,7 @@ def _refusal(status: int, comment: str, *offending_elements: int) -> StoreAnswer
     return StoreAnswer(
         status=status, error_comment=comment[:LONGEST_ERROR_COMMENT], offending_elements=offending_elements
     )
+
+
+def _disk_refused() -> StoreAnswer:
+    return _refusal(OUT_OF_RESOURCES, "The disk refused the file: send again later")

@@ -63,6 +63,11 @@ folder = "{folder}/results"
 class RunningNode:
     """``delineate serve`` with its configuration, data and log in one folder.
 
+    Parameters
+    ----------
+    more
+        Further sections of the configuration.
+
     >>> with RunningNode(tmp_path, destination_port=tps.address.port) as node:
     ...     node.wait_until(lambda status: status["deliveries"])
     """
@@ -75,6 +80,7 @@ class RunningNode:
         settle_s: float = 1.0,
         quiet_period_s: float = 4.0,
         model: str = "body-bones",
+        more: str = "",
     ) -> None:
         self.folder = folder
         self.port = free_port()
@@ -87,7 +93,7 @@ class RunningNode:
             quiet_period_s=quiet_period_s,
             model=model,
         )
-        self.config_path.write_text(text, encoding="utf-8")
+        self.config_path.write_text(text + more, encoding="utf-8")
         self.hot_folder = folder / "drop"
         self.results = folder / "results"
         self.log_path = folder / "node.log"
@@ -117,12 +123,16 @@ class RunningNode:
         """Give how often a receiver of it began to listen."""
         return self.log.count("] listening") if self.log_path.exists() else 0
 
+    def command(self) -> list[str]:
+        """Give the command line that starts it."""
+        return [sys.executable, "-m", "node", "serve", "--config", str(self.config_path)]
+
     def start(self) -> None:
         """Start it and wait until it listens."""
         heard = self.times_it_listened
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node", "serve", "--config", str(self.config_path)],
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -96,7 +96,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
 
 def require(program: str) -> None:
     if shutil.which(program) is None:
-        message = f"not installed: {program} (Debian: dcmtk dicom3tools orthanc plastimatch)"
+        message = f"not installed: {program} (README.md names its package)"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
@@ -250,7 +250,7 @@ def test_orthanc_receives_and_keeps_the_results(tmp_path: Path) -> None:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[tuple[int, Any]]:
+def orthanc(folder: Path, more_settings: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Any]]:
     port, http_port = free_port(), free_port()
     settings = {
         "StorageDirectory": str(folder / "orthanc"),
@@ -262,12 +262,13 @@ def orthanc(folder: Path) -> Iterator[tuple[int, Any]]:
         "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True,
         "Plugins": [],
+        **(more_settings or {}),
     }
     path = folder / "orthanc.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
 
-    def http(address: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{address}", timeout=30) as answer:
+    def http(address: str, body: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{address}", body, timeout=60) as answer:
             content: bytes = answer.read()
             return content
 

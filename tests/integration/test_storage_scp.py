@@ -23,14 +23,18 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, _config, build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from structlog.testing import capture_logs
 
 from node.adapters.inbox import Inbox
-from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES, Receiver, ReceiverSettings
-from node.domain.arrival import Arrival, StoreAnswer
+from node.adapters.spooling import TransportLimits
+from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.dicom.storage import IMAGE_CLASSES, TRANSFER_SYNTAXES
+from node.domain.arrival import Arrival, Reception
 from node.domain.errors import SetupError
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.stages.receive import receive
+from node.domain.peers import AssociationPolicy, Peer
+from node.stages.receive import begin
 from tests.builders import ct_series, grid, save_series, with_file_meta, written
 from tests.fakes import FakeObserver
 from tests.real_data import unpacked
@@ -56,19 +60,23 @@ class Running:
         return sorted(str(one.relative_to(above)) for one in above.rglob("*") if one.is_file())
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Give a function that starts a receiver; stopped at the end."""
+@pytest.fixture(params=["spooling", "stock"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Running]]:
+    """Give a function that starts a receiver, on each of the two transports; stopped at the end."""
     started: list[Receiver] = []
 
-    def run(handle: Callable[[Arrival], StoreAnswer] | None = None, **settings: Any) -> Running:
+    def run(receive: Callable[[Arrival], Reception] | None = None, **settings: Any) -> Running:
         folder = tmp_path / "node" / "inbox"
         inbox, observer = Inbox(folder, minimum_free_gb=0), FakeObserver()
-        wanted = ReceiverSettings(ae_title="DELINEATE", host="127.0.0.1", port=0)
+        policy = {name: settings.pop(name) for name in AssociationPolicy.__slots__ if name in settings}
+        wanted = ReceiverSettings(
+            host="127.0.0.1",
+            port=0,
+            association=AssociationPolicy(ae_title="DELINEATE", **policy),
+            transport=request.param,
+        )
         receiver = Receiver(
-            replace(wanted, **settings),
-            handle=handle or partial(receive, inbox=inbox),
-            observer=observer,
+            replace(wanted, **settings), begin=receive or partial(begin, inbox=inbox), observer=observer
         )
         receiver.start()
         started.append(receiver)
@@ -165,63 +173,8 @@ def test_what_is_uncompressed_or_lossless_is_preferred_to_what_is_lossy(node: Ru
 def test_every_transfer_syntax_we_accept_can_be_decoded() -> None:
     for uid, name in TRANSFER_SYNTAXES.items():
         assert get_decoder(UID(uid)).is_available, name
-    for uid, name in STORAGE_CLASSES.items():
+    for uid, name in IMAGE_CLASSES.items():
         assert UID(uid).name == name
-
-
-FAULTY_SAMPLES = {
-    "MR_truncated.dcm": "Data set ends inside (7FE0,0010): 8130 of 8192 bytes",
-    # Its SOP Instance UID is a hash.
-    "bad_sequence.dcm": "SOP Instance UID (0008,0018) is not a UID",
-    # Cut out of a larger one.
-    "priv_SQ.dcm": "SOP Class UID (0008,0016) is missing or empty",
-}
-
-
-@pytest.mark.real_data
-def test_real_images_in_every_transfer_syntax_arrive_byte_for_byte(
-    node: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
-    seen = set()
-    for path in sorted(unpacked("transfer-syntax-samples").rglob("*")):
-        meta = meta_of(path)
-        if meta is None or meta.MediaStorageSOPClassUID not in STORAGE_CLASSES:
-            continue
-        syntax = meta.TransferSyntaxUID
-        association = associate(node.receiver.port, (meta.MediaStorageSOPClassUID, [syntax]))
-        assert association.is_established == (syntax in TRANSFER_SYNTAXES)
-        if not association.is_established:
-            continue
-        sent = data_set_of(path)
-        before = len(node.observer.stored)
-
-        answer = association.send_c_store(path)
-        association.release()
-
-        if path.name in FAULTY_SAMPLES:
-            assert (answer.Status, answer.ErrorComment) == (0xC000, FAULTY_SAMPLES[path.name])
-            continue
-        assert answer.Status == 0, (path, answer)
-        _, stored = node.observer.stored[before]
-        kept = node.inbox.path(stored.series_instance_uid, stored.file_name)
-        assert data_set_of(kept) == sent
-        assert read_file_meta_info(kept).TransferSyntaxUID == syntax
-        seen.add(str(syntax))
-
-    # Nobody gave us samples of the three High-Throughput JPEG 2000 syntaxes.
-    assert set(TRANSFER_SYNTAXES) - seen == {f"1.2.840.10008.1.2.4.{one}" for one in (201, 202, 203)}
-
-
-def meta_of(path: Path) -> Dataset | None:
-    """Read the File Meta Information; None where the file is no Part 10 file with the usual group length."""
-    if not path.is_file() or path.stat().st_size < 200:
-        return None
-    with path.open("rb") as file:
-        start = file.read(144)
-    if start[128:136] != b"DICM\x02\0\0\0":
-        return None
-    return read_file_meta_info(path)
 
 
 @pytest.mark.real_data
@@ -289,16 +242,43 @@ def test_an_answer_of_refusal_carries_comment_and_element(node: Running) -> None
     assert told.error_comment == answer.ErrorComment
 
 
-def test_a_class_that_is_not_in_the_table_gets_no_presentation_context(node: Running) -> None:
+def test_a_class_that_nobody_stores_gets_no_presentation_context(node: Running) -> None:
+    association = associate(
+        node.receiver.port,
+        (CTImageStorage, [ExplicitVRLittleEndian]),
+        (EncapsulatedPDFStorage, [ExplicitVRLittleEndian]),
+        (StudyRootQueryRetrieveInformationModelFind, [ExplicitVRLittleEndian]),
+    )
+    accepted = {one.abstract_syntax for one in association.accepted_contexts}
+    association.release()
+
+    assert accepted == {CTImageStorage, EncapsulatedPDFStorage}
+
+
+def test_a_peer_is_offered_what_it_may_send(start: Callable[..., Running]) -> None:
+    ct = Peer(name="ct", ae_title="SCAN*", addresses=("127.0.0.0/8",), storage_classes=frozenset({CTImageStorage}))
+    node = start(peers=(ct,))
+
     association = associate(
         node.receiver.port,
         (CTImageStorage, [ExplicitVRLittleEndian]),
         (EncapsulatedPDFStorage, [ExplicitVRLittleEndian]),
     )
-    accepted = [one.abstract_syntax for one in association.accepted_contexts]
+    accepted = {one.abstract_syntax for one in association.accepted_contexts}
     association.release()
 
-    assert accepted == [CTImageStorage]
+    assert accepted == {CTImageStorage}
+
+
+def test_who_is_not_on_the_list_is_rejected(start: Callable[..., Running]) -> None:
+    node = start(peers=(Peer(name="other", ae_title="OTHER"),))
+
+    association = associate(node.receiver.port, (CTImageStorage, [ExplicitVRLittleEndian]))
+
+    assert association.is_rejected
+    wait_until(lambda: bool(node.observer.rejected))
+    ((_, reason),) = node.observer.rejected
+    assert reason == "its AE title is not on the list of peers"
 
 
 def test_a_wrong_called_ae_title_is_rejected_only_if_asked_for(start: Callable[..., Running]) -> None:
@@ -309,8 +289,9 @@ def test_a_wrong_called_ae_title_is_rejected_only_if_asked_for(start: Callable[.
     assert associate(strict.receiver.port, context).is_established
     assert associate(lenient.receiver.port, context, called="OTHER").is_established
 
+    wait_until(lambda: bool(strict.observer.rejected))
     ((caller, reason),) = strict.observer.rejected
-    assert (caller.called_ae_title, reason) == ("OTHER", "Called AE title not recognised")
+    assert (caller.called_ae_title, reason) == ("OTHER", "it calls 'OTHER', not us")
     assert len(strict.observer.opened) == 1
 
 
@@ -374,7 +355,7 @@ def test_a_connection_that_breaks_off_is_told_as_aborted_once(node: Running) -> 
 
 
 def test_silence_ends_an_association(start: Callable[..., Running]) -> None:
-    node = start(network_timeout_s=0.5)
+    node = start(limits=TransportLimits(idle_timeout_s=0.5))
 
     associate(node.receiver.port, (CTImageStorage, [ExplicitVRLittleEndian]))
 
@@ -409,7 +390,7 @@ def test_an_address_of_another_machine_is_a_setup_error(start: Callable[..., Run
 
 
 def test_a_fault_of_ours_is_answered_and_logged_and_the_association_goes_on(start: Callable[..., Running]) -> None:
-    def broken(_arrival: Arrival) -> StoreAnswer:
+    def broken(_arrival: Arrival) -> Reception:
         raise ZeroDivisionError("Doe^Jane")
 
     node = start(broken)

@@ -16,11 +16,11 @@ from pydicom.fileset import FileSet
 from pydicom.uid import UID
 
 from node.adapters.hot_folder import HotFolder
-from node.adapters.storage_scp import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.adapters.zip_archive import members_of
 from node.collecting import start_collecting
 from node.config import HotFolderSection
 from node.dicom.file_meta import FileMeta
+from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.domain.arrival import LackingInstance, StoreAnswer, StoredInstance
 from node.domain.drops import EMPTY_SETTLES_AFTER_S
 from node.domain.errors import ResourceError, SetupError

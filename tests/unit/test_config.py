@@ -14,11 +14,15 @@ from node.config import (
     Destination,
     HotFolderSection,
     NodeSection,
+    PeerSection,
+    ReceiverSection,
     RouteSection,
+    TlsSection,
     load,
     parse,
 )
 from node.domain.errors import SetupError
+from node.domain.peers import Peer
 from node.resources import shipped
 
 SHIPPED = shipped("conf") / "node.toml"
@@ -54,6 +58,9 @@ def test_the_shipped_configuration_is_valid() -> None:
     ("header", "section"),
     [
         ("node", NodeSection),
+        ("receiver", ReceiverSection),
+        (r"receiver\.tls", TlsSection),
+        ("peers", PeerSection),
         ("completion", CompletionSection),
         ("delivery", DeliverySection),
         ("hot_folder", HotFolderSection),
@@ -63,20 +70,33 @@ def test_the_shipped_configuration_is_valid() -> None:
 )
 def test_the_shipped_configuration_explains_every_key(header: str, section: Any) -> None:
     text = SHIPPED.read_text(encoding="utf-8")
-    part = re.split(r"^\[+", text, flags=re.MULTILINE)
+    part = re.split(r"^(?:# )?\[+", text, flags=re.MULTILINE)
     body = next(one for one in part if re.match(rf"{header}\]", one))
 
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", body, flags=re.MULTILINE))
 
-    assert keys == set(section.model_fields)
+    # A table of its own.
+    assert keys == set(section.model_fields) - {"tls"}
 
 
 def test_commented_keys_show_the_defaults() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
+    # Tables that are examples as a whole: from their commented heading to the next heading.
+    text = re.sub(r"^# \[.*?(?=^(?:# )?\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     # The examples that no default could be.
     uncommented = re.sub(r"^# (?!calling_ae_title|unless|folder)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
+
+
+def test_commented_tables_are_examples_that_work() -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    examples = re.findall(r"^# \[.*?(?=^(?:# )?\[|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+
+    for example in examples:
+        parse(tomllib.loads(re.sub(r"^# (\[|[a-z_]+ = )", r"\1", example, flags=re.MULTILINE)))
+
+    assert len(examples) >= 2
 
 
 def test_folders_are_absolute_wherever_they_are_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +214,31 @@ def test_folders_beside_each_other_are_accepted(tmp_path: Path, monkeypatch: pyt
 
     assert config.hot_folder.folder == tmp_path / "drop"
     assert config.destination("shelf").folder == tmp_path / "dropped"
+
+
+def test_a_peer_is_named_by_networks_and_keywords() -> None:
+    peer = {"name": "ct-1", "ae_title": "CT*", "addresses": ["10.1.7.9/24", "fd00::1"], "may_send": "CTImageStorage"}
+
+    config = parse(minimal(peers=[{**peer, "may_send": ["CTImageStorage"]}]))
+
+    assert config.peers[0].peer() == Peer(
+        name="ct-1",
+        ae_title="CT*",
+        addresses=("10.1.7.0/24", "fd00::1/128"),
+        storage_classes=frozenset({"1.2.840.10008.5.1.4.1.1.2"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("addresses", ["10.1.7"], "neither an IP address nor a network"),
+        ("may_send", ["CTImageStorag"], "do you mean 'CTImageStorage'?"),
+        ("adresses", ["10.1.7.1"], "did you mean 'addresses'?"),
+    ],
+)
+def test_a_slip_in_a_peer_is_named(key: str, value: Any, said: str) -> None:
+    with pytest.raises(SetupError) as raised:
+        parse(minimal(peers=[{"name": "ct-1", "ae_title": "CT1", key: value}]))
+
+    assert said in raised.value.reason

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,14 +13,14 @@ import pytest
 from pydicom import dcmread
 
 from node.adapters import inbox as inbox_module
-from node.adapters.inbox import Inbox
-from node.domain.arrival import Arrival, InstanceIdentity
+from node.adapters.durable import SharedSync
+from node.adapters.inbox import Inbox, Part
+from node.domain.arrival import InstanceIdentity, StoredInstance
 from node.domain.errors import ResourceError, SetupError
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.stages.ports import Inbox as InboxPort
 from node.stages.ports import SeriesFolder
-from node.stages.receive import examine
-from tests.unit.test_receive import IMPLICIT, arrival, image
+from tests.unit.test_receive import IMPLICIT, Offered, arrival, image
 
 
 @pytest.fixture
@@ -27,11 +29,24 @@ def inbox(tmp_path: Path) -> Inbox:
     return Inbox(tmp_path / "inbox", minimum_free_gb=0)
 
 
-def identity_of(one: Arrival) -> InstanceIdentity:
+def identity_of(one: Offered) -> InstanceIdentity:
     """Examine an arrival that is in order."""
-    verdict = examine(one)
+    verdict = one.examined()
     assert isinstance(verdict, InstanceIdentity)
     return verdict
+
+
+def opened(inbox: Inbox, one: Offered) -> Part:
+    """Write an arrival's data set into the inbox, in two pieces."""
+    part = inbox.open(one.arrival)
+    part.write(one.data_set[:100])
+    part.write(one.data_set[100:])
+    return part
+
+
+def store(inbox: Inbox, one: Offered) -> StoredInstance:
+    """Store an arrival that is in order."""
+    return opened(inbox, one).store(identity_of(one))
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -50,7 +65,7 @@ def test_it_is_what_the_stages_ask_for(inbox: Inbox) -> None:
 def test_the_data_set_is_stored_byte_for_byte_under_our_own_meta_information(inbox: Inbox) -> None:
     one = arrival(image(), IMPLICIT)
 
-    stored = inbox.store(one, identity_of(one))
+    stored = store(inbox, one)
 
     path = inbox.path(stored.series_instance_uid, stored.file_name)
     assert path.read_bytes().endswith(one.data_set)
@@ -68,11 +83,11 @@ def test_the_data_set_is_stored_byte_for_byte_under_our_own_meta_information(inb
 
 def test_the_same_data_set_again_leaves_the_file_untouched(inbox: Inbox) -> None:
     one = arrival()
-    first = inbox.store(one, identity_of(one))
+    first = store(inbox, one)
     path = inbox.path(first.series_instance_uid, first.file_name)
     before, stamp = path.stat(), inbox.stamp(first.series_instance_uid)
 
-    again = inbox.store(replace(one, calling_ae_title="OTHER"), identity_of(one))
+    again = store(inbox, one.but(calling_ae_title="OTHER"))
 
     assert (first.was_there, again.was_there) == (False, True)
     assert again.file_name == first.file_name
@@ -85,25 +100,16 @@ def test_the_same_instance_with_other_content_is_another_file(inbox: Inbox) -> N
     changed.SeriesDescription = "changed"
     one, other = arrival(), arrival(changed)
 
-    names = {inbox.store(each, identity_of(each)).file_name for each in (one, other)}
+    names = {store(inbox, each).file_name for each in (one, other)}
 
     assert len(names) == 2
     assert set(inbox.file_names(identity_of(one).series_instance_uid)) == names
 
 
-def test_nothing_half_written_is_ever_seen_and_the_next_start_removes_it(
-    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = arrival()
+def test_nothing_half_written_is_ever_seen_and_the_next_start_removes_it(inbox: Inbox, tmp_path: Path) -> None:
+    opened(inbox, arrival())
 
-    def power_cut(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", power_cut)
-        with pytest.raises(KeyboardInterrupt):
-            inbox._write(tmp_path / "inbox" / "never.dcm", one.data_set)
-
+    assert inbox.series_uids() == []
     assert [name for name in everything_in(tmp_path) if not name.endswith(".part")] == []
     assert Inbox(tmp_path / "inbox").remove_unfinished() == 1
     assert everything_in(tmp_path) == {}
@@ -114,9 +120,9 @@ def test_success_comes_after_file_folder_and_parent_are_synced(inbox: Inbox, mon
     series = inbox.path(identity_of(one).series_instance_uid)
     steps = recorded_steps(monkeypatch)
 
-    inbox.store(one, identity_of(one))
+    store(inbox, one)
 
-    assert steps == [f"sync {series.parent.name}", "sync part", "rename", f"sync {series.name}"]
+    assert steps == ["sync part", f"sync {series.parent.name}", "rename", f"sync {series.name}"]
 
 
 def test_a_series_folder_left_by_a_killed_process_is_synced_anew(
@@ -126,7 +132,7 @@ def test_a_series_folder_left_by_a_killed_process_is_synced_anew(
     inbox.path(identity_of(one).series_instance_uid).mkdir()
     steps = recorded_steps(monkeypatch)
 
-    Inbox(tmp_path / "inbox").store(one, identity_of(one))
+    store(Inbox(tmp_path / "inbox"), one)
 
     assert "sync inbox" in steps
 
@@ -135,19 +141,19 @@ def recorded_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record every fsync and rename in order."""
     steps: list[str] = []
     fsync: Callable[[int], None] = os.fsync
-    rename = Path.rename
+    rename: Callable[[str, str], None] = os.rename
 
     def recording_fsync(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink()
         steps.append("sync part" if name.suffix == ".part" else f"sync {name.name}")
         fsync(descriptor)
 
-    def recording_rename(path: Path, target: Path) -> Path:
+    def recording_rename(path: str, target: str) -> None:
         steps.append("rename")
-        return rename(path, target)
+        rename(path, target)
 
     monkeypatch.setattr(os, "fsync", recording_fsync)
-    monkeypatch.setattr(Path, "rename", recording_rename)
+    monkeypatch.setattr(os, "rename", recording_rename)
     return steps
 
 
@@ -163,17 +169,17 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(
     monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(ResourceError, match="No space left on device"):
-        inbox.store(one, identity_of(one))
+        store(inbox, one)
 
     assert everything_in(tmp_path) == {}
     assert inbox.series_uids() == []
 
 
 def test_a_refused_data_set_is_kept_once_with_its_reason(inbox: Inbox, tmp_path: Path) -> None:
-    one = replace(arrival(), affected_sop_instance_uid="../../x", data_set=b"not a data set")
+    one = arrival().but(affected_sop_instance_uid="../../x", data_set=b"not a data set")
 
-    inbox.keep_rejected(one, "The data set is empty")
-    inbox.keep_rejected(one, "The data set is empty")
+    opened(inbox, one).reject("The data set is empty")
+    opened(inbox, one).reject("The data set is empty")
 
     kept = everything_in(tmp_path / "inbox")
     assert len(kept) == 2
@@ -199,7 +205,7 @@ def test_the_stamp_changes_with_every_file_even_within_one_tick_of_the_clock(inb
         changed = image()
         changed.SeriesDescription = str(number)
         one = arrival(changed)
-        series = inbox.store(one, identity_of(one)).series_instance_uid
+        series = store(inbox, one).series_instance_uid
         os.utime(inbox.path(series), ns=(0, 0))
         inbox._counted.clear()
         seen.add(inbox.stamp(series))
@@ -209,7 +215,7 @@ def test_the_stamp_changes_with_every_file_even_within_one_tick_of_the_clock(inb
 
 def test_the_stamp_is_the_same_after_a_restart(inbox: Inbox, tmp_path: Path) -> None:
     one = arrival()
-    series = inbox.store(one, identity_of(one)).series_instance_uid
+    series = store(inbox, one).series_instance_uid
 
     assert Inbox(tmp_path / "inbox").stamp(series) == inbox.stamp(series)
     assert inbox.stamp("1.2.3") == "0-0"
@@ -229,7 +235,7 @@ def test_many_threads_storing_the_same_and_others_lose_and_double_nothing(inbox:
         arrivals.append(arrival(changed))
 
     with ThreadPoolExecutor(8) as pool:
-        stored = list(pool.map(lambda one: inbox.store(one, identity_of(one)), arrivals * 4))
+        stored = list(pool.map(lambda one: store(inbox, one), arrivals * 4))
 
     series = stored[0].series_instance_uid
     assert inbox.series_uids() == [series]
@@ -251,7 +257,85 @@ def test_the_memory_of_durable_series_is_bounded(inbox: Inbox, monkeypatch: pyte
     monkeypatch.setattr(inbox_module, "MOST_SERIES_REMEMBERED", 2)
     one = arrival()
     for number in range(5):
-        inbox.store(one, replace(identity_of(one), series_instance_uid=f"1.2.{number}"))
+        opened(inbox, one).store(replace(identity_of(one), series_instance_uid=f"1.2.{number}"))
 
     assert len(inbox._durable_series) <= 2
     assert len(inbox.series_uids()) == 5
+
+
+def test_another_data_set_with_the_same_digest_is_another_file(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Part, "digest", "0123456789abcdef")
+    changed = image()
+    changed.SeriesDescription = "changed"
+    one, other = arrival(), arrival(changed)
+
+    stored = [store(inbox, each) for each in (one, other, one, other)]
+
+    assert [each.was_there for each in stored] == [False, False, True, True]
+    assert len({each.file_name for each in stored}) == 2
+    for each, sent in zip(stored, (one, other), strict=False):
+        assert inbox.path(each.series_instance_uid, each.file_name).read_bytes().endswith(sent.data_set)
+
+
+def test_an_incoming_folder_that_somebody_removed_is_made_anew(inbox: Inbox, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "inbox" / ".incoming")
+
+    stored = store(inbox, arrival())
+
+    assert inbox.file_names(stored.series_instance_uid) == [stored.file_name]
+
+
+def test_what_is_discarded_leaves_nothing(inbox: Inbox, tmp_path: Path) -> None:
+    part = opened(inbox, arrival())
+
+    part.discard()
+    part.discard()
+
+    assert everything_in(tmp_path) == {}
+
+
+def test_a_series_counts_what_was_there_before_the_start(inbox: Inbox, tmp_path: Path) -> None:
+    series = store(inbox, arrival()).series_instance_uid
+
+    anew = Inbox(tmp_path / "inbox")
+
+    assert (anew.takes_more_of(series, 1), anew.takes_more_of(series, 2)) == (False, True)
+    assert (inbox.takes_more_of(series, 1), inbox.takes_more_of(series, 2)) == (False, True)
+
+
+def test_one_sync_serves_all_who_wait_and_never_one_that_came_later() -> None:
+    began, go_on = threading.Event(), threading.Event()
+    synced: list[None] = []
+
+    def sync() -> None:
+        began.set()
+        go_on.wait(10)
+        synced.append(None)
+
+    shared = SharedSync(sync)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(shared)
+        began.wait(10)
+        later = [pool.submit(shared) for _ in range(8)]
+        while len(shared._turn._waiters) < 8:  # type: ignore[attr-defined]
+            pass
+        go_on.set()
+        for one in (first, *later):
+            one.result(10)
+
+    # The first began before the others asked: they share another.
+    assert len(synced) == 2
+
+
+def test_a_sync_that_fails_fails_for_the_one_who_made_it_and_is_made_again_for_the_others() -> None:
+    faults = [OSError(errno.EIO, "Input/output error")]
+
+    def sync() -> None:
+        if faults:
+            raise faults.pop()
+
+    shared = SharedSync(sync)
+
+    with pytest.raises(OSError, match="Input/output"):
+        shared()
+    shared()

@@ -1,0 +1,542 @@
+"""A transport for pynetdicom that takes C-STORE past it: from the socket to where it is kept, and the answer back.
+
+pynetdicom goes on seeing every PDU that decides about the association: its request, release, abort, C-ECHO. A C-STORE
+message it does not see: decoding and encoding one costs it more than everything else that we do with an instance, and
+joining the fragments costs it memory. What comes is read here, in large pieces, and bounded: in size, in time, and in
+what may follow what.
+
+Of pynetdicom 3.0 this relies on, and `spooling_check` proves at the start: that its reactor asks `ready` and `recv` of
+its socket for PDUs; that the queues of its service providers may be replaced before it runs; that C-ECHO is served by
+its service class' ``SCP``; that a PDU of unknown type makes it abort.
+"""
+
+import os
+import queue
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.service_class import VerificationServiceClass
+from pynetdicom.transport import AssociationSocket
+
+from node.domain.arrival import Reception, StoreAnswer
+
+# PS3.8 9.3.5, 9.3.6, 9.3.8.
+_P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 0x04, 0x05, 0x06, 0x07
+_PDU_HEADER = struct.Struct(">BxL")
+# PS3.8 9.3.5.1 and E.2: length, presentation context, message control header.
+_PDV_HEADER = struct.Struct(">LBB")
+_IS_COMMAND, _IS_LAST = 1, 2
+# PS3.7 E.1: Command Field. What a Storage SCP is asked.
+C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x8001, 0x0030, 0x0FFF
+_NO_DATA_SET = 0x0101
+# PS3.7 6.3.1: commands are Implicit VR Little Endian, elements of group 0000.
+_ELEMENT = struct.Struct("<HHL")
+_AFFECTED_SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
+_DATA_SET_TYPE, _STATUS, _OFFENDING_ELEMENT, _ERROR_COMMENT = 0x0800, 0x0900, 0x0901, 0x0902
+_AFFECTED_SOP_INSTANCE_UID = 0x1000
+
+# A command is some hundred bytes.
+LONGEST_COMMAND = 16 * 1024
+# Larger than what we announce, for peers that do not listen; what is larger still is no P-DATA-TF.
+LARGEST_PDU = 16 * 1024 * 1024
+BUFFER_BYTES = 256 * 1024
+# An unknown PDU type: pynetdicom aborts the association and tells everybody (PS3.8 9.2.2, Evt19).
+_INVALID_PDU = b"\xff\0\0\0\0\0"
+
+_WAIT_S = 0.1
+# Then the reactor looks whether it should stop, also while an object of gigabytes comes.
+_PIECES_AT_ONCE = 1000
+_MAY_READ = frozenset(("Sta6", "Sta7", "Sta8"))
+_CLOSING = "Sta13"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportLimits:
+    """How long a peer may take, and how much it may send."""
+
+    # Without any message.
+    idle_timeout_s: float = 600.0
+    # For a message, plus one second for every `slowest_bytes_per_s` that have come of it.
+    message_timeout_s: float = 60.0
+    slowest_bytes_per_s: float = 4096.0
+    # A data set that is longer than this is not even counted to its end.
+    largest_message_bytes: int = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a command set says that decides about its data set; texts as sent, without padding."""
+
+    field: int
+    message_id: int
+    has_data_set: bool
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str
+
+
+class Owner(Protocol):
+    """Whom a connection belongs to."""
+
+    def begin(self, context_id: int, command: Command) -> Reception:
+        """Receive the data set of a C-STORE; never raises."""
+        ...
+
+    def finish(self, command: Command, reception: Reception) -> StoreAnswer:
+        """Answer a C-STORE whose data set has come; never raises."""
+        ...
+
+    def broken(self, reason: str) -> None:
+        """Hear why we abort the association."""
+        ...
+
+
+class _ViolationError(Exception):
+    """The peer did what no peer may; the text says what."""
+
+
+class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
+    """The connection of one association.
+
+    Every method but ``open`` and ``wake`` is for pynetdicom's reactor thread.
+
+    Parameters
+    ----------
+    request
+        The A-ASSOCIATE-RQ that was read already.
+    """
+
+    def __init__(
+        self, association: Association, connection: socket.socket, request: bytes, *, limits: TransportLimits
+    ) -> None:
+        super().__init__(association, client_socket=connection)
+        self._limits = limits
+        self._owner: Owner | None = None
+        # Presentation contexts that we accepted.
+        self._contexts: frozenset[int] = frozenset()
+        # Closed by one thread while another wakes: without the lock that would write into whatever has the number next.
+        self._wake_lock = threading.Lock()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waiter = select.poll()
+        self._waiter.register(self._wake, select.POLLIN)
+        self._waiter.register(connection, select.POLLIN)
+        self._waker = select.poll()
+        self._waker.register(self._wake, select.POLLIN)
+        self._encrypted = isinstance(connection, ssl.SSLSocket)
+        _bound_waiting(connection, limits.message_timeout_s)
+        # Whole PDUs for pynetdicom.
+        self._given = bytearray(request)
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        # Bytes that were received and not looked at: from start to end.
+        self._start = self._end = 0
+        # Bytes left of the P-DATA-TF, and of the PDV in it, that we are in.
+        self._pdu_left = self._pdv_left = 0
+        self._control = 0
+        # Of the message that is coming: its presentation context, its command, and where its data set goes.
+        self._context_id: int | None = None
+        self._command = bytearray()
+        self._awaits_data_set = False
+        self._reception: Reception | None = None
+        self._store: Command | None = None
+        self._message_bytes = 0
+        self._began_at: float | None = None
+        self._quiet_since = time.monotonic()
+        self._broken = False
+
+    def open(self, owner: Owner, contexts: frozenset[int]) -> None:
+        """Begin to read: the association is established, its presentation contexts are those."""
+        self._owner, self._contexts = owner, contexts
+        self._quiet_since = time.monotonic()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reactor look at its queues now; it does so by itself where it is the one that put something there."""
+        if threading.get_ident() == self.assoc.dul.ident:
+            return
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    @property
+    def ready(self) -> bool:
+        """Wait a moment; tell whether there is a PDU for pynetdicom."""
+        if self._given:
+            return True
+        state = self.assoc.dul.state_machine.current_state
+        if self.socket is None or self._broken:
+            return False
+        if self._owner is None or state not in _MAY_READ:
+            self._wait_to_close() if state == _CLOSING else self._pause(self._waker)
+            return False
+        try:
+            for _ in range(_PIECES_AT_ONCE):
+                if self._given or not (self._advance() or self._fill()):
+                    break
+        except _ViolationError as violation:
+            self._break(str(violation))
+        except OSError:
+            self.close()
+        return bool(self._given)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Give the next bytes of a PDU for pynetdicom."""
+        piece = self._given[:nr_bytes]
+        del self._given[:nr_bytes]
+        return piece
+
+    def close(self) -> None:
+        """Close the connection, and keep nothing of what had not come to its end."""
+        super().close()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of everything; does nothing the second time."""
+        reception, self._reception = self._reception, None
+        if reception is not None:
+            reception.abandon()
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.close(self._wake)
+                self._wake = -1
+
+    # Reading ---------------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> bool:
+        """Receive what there is, or wait a moment for it; tells whether anything came."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == BUFFER_BYTES:
+            left = self._end - self._start
+            self._view[:left] = self._view[self._start : self._end]
+            self._start, self._end = 0, left
+        count = self._receive()
+        now = time.monotonic()
+        if count:
+            self._end += count
+            self._message_bytes += count
+        self._check_pace(now)
+        return count > 0
+
+    def _receive(self) -> int:
+        assert self.socket is not None
+        room = self._view[self._end :]
+        if self._encrypted:
+            if not self.socket.pending() and not self._pause(self._waiter):
+                return 0
+            try:
+                count = self.socket.recv_into(room)
+            except (ssl.SSLWantReadError, TimeoutError):
+                return 0
+        else:
+            try:
+                count = self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not self._pause(self._waiter):
+                    return 0
+                count = self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+            # Stock DCMTK sends with Nagle's algorithm: it waits for our acknowledgement, which Linux delays by 40 ms.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if not count:
+            raise ConnectionResetError
+        return int(count)
+
+    def _pause(self, waiter: Any) -> bool:
+        """Wait for the peer or for ``wake``; tells whether the peer is there to be read."""
+        events = dict(waiter.poll(_WAIT_S * 1000))
+        if self._wake in events:
+            with suppress(OSError):
+                os.eventfd_read(self._wake)
+            del events[self._wake]
+        return bool(events)
+
+    def _wait_to_close(self) -> None:
+        """After a release or an abort: drop what still comes, for a moment, so that the peer reads our last words."""
+        try:
+            if not self._pause(self._waiter) or not self._receive():
+                return
+        except (OSError, _ViolationError):
+            self.close()
+
+    def _check_pace(self, now: float) -> None:
+        limits = self._limits
+        if self._start == self._end and self._context_id is None and not self._pdu_left:
+            self._began_at, self._message_bytes = None, 0
+            if now - self._quiet_since > limits.idle_timeout_s:
+                raise _ViolationError(f"no message for {limits.idle_timeout_s:g} s")
+            return
+        if self._began_at is None:
+            self._began_at = now
+        allowed_s = limits.message_timeout_s + self._message_bytes / limits.slowest_bytes_per_s
+        if now - self._began_at > allowed_s:
+            raise _ViolationError(f"a message did not end within {allowed_s:.0f} s")
+        if self._message_bytes > limits.largest_message_bytes:
+            raise _ViolationError("a message does not end")
+
+    # Looking at what was read ----------------------------------------------------------------------------------------
+
+    def _advance(self) -> bool:
+        """Take the next whole thing out of the buffer; False where that needs more bytes."""
+        if self._pdv_left:
+            return self._take_fragment()
+        if self._pdu_left:
+            return self._take_pdv_header()
+        return self._take_pdu_header()
+
+    def _take_pdu_header(self) -> bool:
+        if self._end - self._start < _PDU_HEADER.size:
+            return False
+        kind, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
+        if kind == _P_DATA:
+            if not _PDV_HEADER.size <= length <= LARGEST_PDU:
+                raise _ViolationError(f"a P-DATA-TF of {length} bytes")
+            self._start += _PDU_HEADER.size
+            self._pdu_left = length
+            return True
+        if kind not in (_RELEASE_RQ, _RELEASE_RP, _ABORT) or length != 4:
+            raise _ViolationError(f"a PDU of type {kind:02X} and {length} bytes within an association")
+        whole = _PDU_HEADER.size + length
+        if self._end - self._start < whole:
+            return False
+        self._given += self._view[self._start : self._start + whole]
+        self._start += whole
+        return True
+
+    def _take_pdv_header(self) -> bool:
+        if self._end - self._start < _PDV_HEADER.size:
+            return False
+        length, context_id, control = _PDV_HEADER.unpack_from(self._buffer, self._start)
+        # The length counts context and control header (2), the PDU also the length itself (4).
+        if not 2 <= length <= self._pdu_left - 4 or 0 < self._pdu_left - 4 - length < _PDV_HEADER.size:
+            raise _ViolationError(f"a PDV of {length} bytes in {self._pdu_left} bytes of P-DATA-TF")
+        self._start += _PDV_HEADER.size
+        self._pdu_left -= 4 + length
+        self._pdv_left = length - 2
+        self._control = control & (_IS_COMMAND | _IS_LAST)
+        self._check_order(context_id)
+        if not self._pdv_left:
+            self._end_fragment()
+        return True
+
+    def _check_order(self, context_id: int) -> None:
+        """PS3.8 Annex E: a command, then its data set if it has one, in one presentation context; nothing between."""
+        if context_id not in self._contexts:
+            raise _ViolationError(f"a message in presentation context {context_id}, which was not accepted")
+        if self._context_id is None:
+            self._context_id = context_id
+        if context_id != self._context_id:
+            raise _ViolationError("a message changes its presentation context")
+        if bool(self._control & _IS_COMMAND) == self._awaits_data_set:
+            raise _ViolationError(
+                "a command within a data set" if self._awaits_data_set else "a data set without command"
+            )
+
+    def _take_fragment(self) -> bool:
+        count = min(self._pdv_left, self._end - self._start)
+        if not count:
+            return False
+        piece = self._view[self._start : self._start + count]
+        if self._control & _IS_COMMAND:
+            if len(self._command) + count > LONGEST_COMMAND:
+                raise _ViolationError(f"a command of more than {LONGEST_COMMAND} bytes")
+            self._command += piece
+        elif self._reception is not None:
+            self._reception.write(piece)
+        self._start += count
+        self._pdv_left -= count
+        if not self._pdv_left:
+            self._end_fragment()
+        return True
+
+    def _end_fragment(self) -> None:
+        if not self._control & _IS_LAST:
+            return
+        if self._control & _IS_COMMAND:
+            self._end_command()
+        else:
+            self._answer_store()
+
+    def _end_command(self) -> None:
+        assert self._owner is not None
+        assert self._context_id is not None
+        command = read_command(self._command)
+        if command.field == C_STORE_RQ and command.has_data_set:
+            self._store = command
+            self._reception = self._owner.begin(self._context_id, command)
+            self._awaits_data_set = True
+        elif command.field == C_CANCEL_RQ and not command.has_data_set:
+            self._forget_message()  # nothing that we do takes so long
+        elif command.field == C_ECHO_RQ and not command.has_data_set:
+            self._given += b"".join(_p_data(self._context_id, bytes(self._command)))
+            self._forget_message()
+        else:
+            raise _ViolationError(f"command {command.field:04X}, which a Storage SCP is not asked")
+
+    def _answer_store(self) -> None:
+        """Finish an instance and answer, before anything else is read."""
+        assert self._owner is not None
+        assert self.socket is not None
+        assert self._store is not None
+        assert self._reception is not None
+        assert self._context_id is not None
+        command, reception, context_id = self._store, self._reception, self._context_id
+        self._reception = None
+        response = encode_store_response(command, self._owner.finish(command, reception))
+        largest = self.assoc.requestor.maximum_length or 0
+        for pdu in _p_data(context_id, response, largest=largest):
+            self.socket.sendall(pdu)
+        self._forget_message()
+
+    def _forget_message(self) -> None:
+        self._context_id, self._awaits_data_set = None, False
+        self._command.clear()
+        self._message_bytes = 0
+        self._began_at = None
+        self._quiet_since = time.monotonic()
+
+    def _break(self, reason: str) -> None:
+        self._broken = True
+        self._given += _INVALID_PDU
+        if self._reception is not None:
+            self._reception.abandon()
+            self._reception = None
+        if self._owner is not None:
+            self._owner.broken(reason)
+
+
+def read_command(encoded: bytes | bytearray) -> Command:
+    """Read a command set as far as deciding needs it; a damaged one reads as an unknown command."""
+    values: dict[int, bytes] = {}
+    position = 0
+    while position + _ELEMENT.size <= len(encoded):
+        group, element, length = _ELEMENT.unpack_from(encoded, position)
+        position += _ELEMENT.size
+        if group == 0:
+            values[element] = bytes(encoded[position : position + length])
+        position += length
+    return Command(
+        field=_number(values.get(_COMMAND_FIELD), otherwise=0),
+        message_id=_number(values.get(_MESSAGE_ID), otherwise=0),
+        has_data_set=_number(values.get(_DATA_SET_TYPE), otherwise=_NO_DATA_SET) != _NO_DATA_SET,
+        affected_sop_class_uid=_text(values.get(_AFFECTED_SOP_CLASS_UID)),
+        affected_sop_instance_uid=_text(values.get(_AFFECTED_SOP_INSTANCE_UID)),
+    )
+
+
+def _number(value: bytes | None, *, otherwise: int) -> int:
+    return otherwise if value is None or len(value) != 2 else int.from_bytes(value, "little")
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("ascii", errors="replace").strip("\0 ")
+
+
+def encode_store_response(command: Command, answer: StoreAnswer) -> bytes:
+    """Encode the command set of a C-STORE-RSP, PS3.7 9.3.1.2."""
+    offending = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in answer.offending_elements)
+    elements = (
+        (_AFFECTED_SOP_CLASS_UID, _padded(command.affected_sop_class_uid, b"\0")),
+        (_COMMAND_FIELD, C_STORE_RSP.to_bytes(2, "little")),
+        (_MESSAGE_ID_RESPONDED_TO, command.message_id.to_bytes(2, "little")),
+        (_DATA_SET_TYPE, _NO_DATA_SET.to_bytes(2, "little")),
+        (_STATUS, answer.status.to_bytes(2, "little")),
+        (_OFFENDING_ELEMENT, offending),
+        (_ERROR_COMMENT, _padded(answer.error_comment, b" ")),
+        (_AFFECTED_SOP_INSTANCE_UID, _padded(command.affected_sop_instance_uid, b"\0")),
+    )
+    encoded = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in elements if value)
+    return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(encoded)) + encoded
+
+
+def _padded(text: str, padding: bytes) -> bytes:
+    value = text.encode("ascii", errors="replace")
+    return value + padding * (len(value) % 2)
+
+
+def _p_data(context_id: int, command: bytes, *, largest: int = 0) -> Iterator[bytes]:
+    """Encode a command as P-DATA-TF, in several where the peer takes only small ones; 0: any."""
+    size = max(largest - _PDV_HEADER.size, 1) if largest else len(command)
+    for start in range(0, len(command), size):
+        piece = command[start : start + size]
+        control = _IS_COMMAND | (_IS_LAST if start + size >= len(command) else 0)
+        yield (
+            _PDU_HEADER.pack(_P_DATA, _PDV_HEADER.size + len(piece))
+            + _PDV_HEADER.pack(2 + len(piece), context_id, control)
+            + piece
+        )
+
+
+def _bound_waiting(connection: socket.socket, timeout_s: float) -> None:
+    """A peer that does not read our answers must not hold a thread for ever."""
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(timeout_s)
+    else:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s) or 1, 0))
+
+
+# pynetdicom's threads, woken instead of polling --------------------------------------------------------------------
+
+
+class WakingQueue(queue.Queue[Any]):
+    """A queue that tells somebody of what is put into it."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put, then tell."""
+        super().put(item, block, timeout)
+        self._tell()
+
+
+class ServingQueue(queue.Queue[Any]):
+    """The queue of decoded DIMSE messages, which are C-ECHO requests: serves each where it is put.
+
+    So the reactor answers before it reads on, and what a peer sends without reading the answers piles up nowhere.
+    ``get`` then is only asked by the association's thread in its loop, and lets it sleep until something stirs.
+    """
+
+    def __init__(self, association: Association) -> None:
+        super().__init__()
+        self._association = association
+        self._stirred = threading.Event()
+
+    def stir(self) -> None:
+        """Let the association's thread look around now."""
+        self._stirred.set()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Serve a C-ECHO request."""
+        context_id, message = item
+        context = next((one for one in self._association.accepted_contexts if one.context_id == context_id), None)
+        if context is None or not isinstance(message, C_ECHO):
+            return
+        try:
+            VerificationServiceClass(self._association).SCP(message, context)
+        except Exception:  # as pynetdicom does with a message that it cannot make sense of
+            self._association.dul.event_queue.put("Evt19")
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Sleep until something stirs; there is never anything to get."""
+        self._stirred.wait(_WAIT_S)
+        self._stirred.clear()
+        raise queue.Empty
+
+
+def take_over(association: Association, connection: SpoolingSocket) -> None:
+    """Join an association that has not started to its connection, and let its threads wake each other."""
+    messages = ServingQueue(association)
+    association.dimse.msg_queue = messages
+    association.dul.to_user_queue = WakingQueue(messages.stir)
+    association.dul.to_provider_queue = WakingQueue(connection.wake)
+    association.set_socket(connection)
