@@ -41,6 +41,9 @@ def check(config: Config) -> Iterator[Finding]:
         yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
     for archive in config.archives:
         yield _tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
+    if config.hot_folder.folder is not None:
+        hot = config.hot_folder.folder
+        yield _tried("hot folder", lambda: _hot_folder(hot))
     for destination in config.destinations:
         yield _tried(
             f"destination {destination.name}",
@@ -139,10 +142,19 @@ def _archive(config: Config, archive: ArchiveSection) -> str:
     return f"{archive.ae_title} at {archive.host}:{archive.port} answers C-FIND"
 
 
+def _hot_folder(folder: Path) -> str:
+    _write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
+    return f"{folder} can be emptied"
+
+
 def _destination(config: Config, peer: Destination) -> str:
+    if peer.folder is not None:
+        remedy = "Make it, or mount it, and let the node write to it. Results wait for it until then."
+        _write_and_rename(peer.folder, remedy)
+        return f"{peer.folder} can be written to"
     try:
         echo(
-            PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+            peer.address(),
             calling_ae_title=peer.calling_ae_title or config.node.ae_title,
             timeout_s=config.delivery.timeout_s,
         )
@@ -153,3 +165,14 @@ def _destination(config: Config, peer: Destination) -> str:
         )
         raise NodeError(error.reason, remedy) from error
     return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
+
+
+def _write_and_rename(folder: Path, remedy: str) -> None:
+    """Try what putting a file into a folder needs; nothing of it stays."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".delineate-", dir=folder) as tried:
+            file = Path(tried, "a")
+            file.touch()
+            file.rename(Path(tried, "b"))
+    except OSError as error:
+        raise NodeError(f"{folder} cannot be used: {error.strerror}.", remedy) from error

@@ -190,7 +190,7 @@ def contour(
 def serve(
     config: ConfigOption = None,
     role: Annotated[
-        Literal["receiver", "contourer", "dispatcher"] | None,
+        Literal["receiver", "contourer", "dispatcher", "collector"] | None,
         typer.Option(help="Be only one of the node's processes. Without it: all of them, supervised."),
     ] = None,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,

@@ -4,16 +4,18 @@ Read once at start. Every key is documented in ``conf/node.toml``; a test keeps 
 """
 
 import difflib
+import os
 import tomllib
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from node.dicom.headers import ROUTING_KEYWORDS
 from node.dicom.storage import STORAGE_KEYWORDS
+from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
 from node.domain.routing import OutputKind, Route
@@ -161,14 +163,31 @@ class DeliverySection(_Section):
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+class HotFolderSection(_Section):
+    """``[hot_folder]``."""
+
+    # Without it there is none.
+    folder: Path | None = None
+    stable_s: Annotated[float, Field(gt=0)] = 2.0
+    polling: Literal["auto", "always"] = "auto"
+    rescan_s: Annotated[float, Field(gt=0)] = 10.0
+
+
 class Destination(_Section):
-    """One ``[[destinations]]`` entry."""
+    """One ``[[destinations]]`` entry: a DICOM application entity, or a folder."""
 
     name: Name
-    ae_title: AETitle
-    host: str
-    port: Port
+    ae_title: AETitle | None = None
+    host: str | None = None
+    port: Port | None = None
     calling_ae_title: AETitle | None = None
+    folder: Path | None = None
+
+    def address(self) -> PeerAddress:
+        """Give where to call; only of a destination that is no folder."""
+        if self.ae_title is None or self.host is None or self.port is None:
+            raise ValueError(f"destination {self.name} is a folder")
+        return PeerAddress(name=self.name, ae_title=self.ae_title, host=self.host, port=self.port)
 
 
 class RouteSection(_Section):
@@ -196,6 +215,7 @@ class Config(_Section):
     completion: CompletionSection = CompletionSection()
     delivery: DeliverySection = DeliverySection()
     archives: tuple[ArchiveSection, ...] = ()
+    hot_folder: HotFolderSection = HotFolderSection()
     destinations: tuple[Destination, ...] = ()
     routes: tuple[RouteSection, ...] = ()
 
@@ -254,8 +274,17 @@ def _with_absolute_folders(config: Config) -> Config:
         update={
             "node": config.node.model_copy(update=folders),
             "receiver": config.receiver.model_copy(update={"tls": tls}),
+            "hot_folder": _with_absolute_folder(config.hot_folder),
+            "destinations": tuple(_with_absolute_folder(destination) for destination in config.destinations),
         }
     )
+
+
+_WithFolder = TypeVar("_WithFolder", HotFolderSection, Destination)
+
+
+def _with_absolute_folder(section: _WithFolder) -> _WithFolder:
+    return section if section.folder is None else section.model_copy(update={"folder": section.folder.absolute()})
 
 
 def parse(values: dict[str, Any]) -> Config:
@@ -273,7 +302,7 @@ def parse(values: dict[str, Any]) -> Config:
             _fault(details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()
         ]
         raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY) from error
-    faults = _dangling(config)
+    faults = [*_dangling(config), *_unaddressed(config), *_overlapping(config)]
     if faults:
         raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY)
     return config
@@ -301,6 +330,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "completion": CompletionSection,
         "archives": ArchiveSection,
         "delivery": DeliverySection,
+        "hot_folder": HotFolderSection,
         "destinations": Destination,
         "routes": RouteSection,
     }
@@ -335,3 +365,35 @@ def _dangling(config: Config) -> list[str]:
                 near = _nearest(keyword, list(ROUTING_KEYWORDS))
                 faults.append(f"routes.{route.name}: unknown keyword {keyword!r}{near}")
     return faults
+
+
+def _unaddressed(config: Config) -> list[str]:
+    """Name destinations that are neither a folder nor an application entity, or both."""
+    faults = []
+    for one in config.destinations:
+        called = {"ae_title": one.ae_title, "host": one.host, "port": one.port}
+        if one.folder is None:
+            faults += [f"destinations.{one.name}.{key}: missing" for key, value in called.items() if value is None]
+        else:
+            called["calling_ae_title"] = one.calling_ae_title
+            there = [key for key, value in called.items() if value is not None]
+            faults += [f"destinations.{one.name}.{key}: a folder has none; give one or the other" for key in there]
+    return faults
+
+
+def _overlapping(config: Config) -> list[str]:
+    """Name folders within the hot folder, or around it: what is written there would be taken in again."""
+    if config.hot_folder.folder is None:
+        return []
+    hot = _plain(config.hot_folder.folder)
+    others = {"node.data_dir": config.node.data_dir}
+    others |= {f"destinations.{one.name}.folder": one.folder for one in config.destinations if one.folder is not None}
+    return [
+        f"hot_folder.folder: {name} is the same folder, or one lies in the other; keep them apart"
+        for name, folder in others.items()
+        if _plain(folder).is_relative_to(hot) or hot.is_relative_to(_plain(folder))
+    ]
+
+
+def _plain(folder: Path) -> Path:
+    return Path(os.path.normpath(folder.absolute()))

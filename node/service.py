@@ -1,5 +1,6 @@
 """Join everything: ports to adapters, stages to processes. The only module that owns the clock."""
 
+import shutil
 import signal
 import sys
 import threading
@@ -20,13 +21,16 @@ from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.query_scu import count_instances
+from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
 from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver, ReceiverSettings, TlsDoor
 from node.adapters.storage_scu import store
 from node.adapters.tls import ServerIdentity, server_context
+from node.collecting import start_collecting
 from node.config import Config
-from node.domain.arrival import AssociationEnding, Caller, StoreAnswer, StoredInstance
+from node.dicom.file_meta import FileMeta
+from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
@@ -40,7 +44,7 @@ from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.stages.receive import ReceiveLimits, begin
 
-Role = Literal["receiver", "contourer", "dispatcher"]
+Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 CONTOUR, DELIVER = "contour", "deliver"
@@ -59,6 +63,8 @@ class Node:
     """The adapters that every process of one node opens, each when it is first needed."""
 
     config: Config
+    # Which process this is, for what it writes alone.
+    role: str = "node"
 
     @property
     def data_dir(self) -> Path:
@@ -78,7 +84,7 @@ class Node:
     @cached_property
     def inbox(self) -> Inbox:
         """Give the inbox."""
-        return Inbox(self.data_dir / "inbox", minimum_free_gb=self.config.node.minimum_free_gb)
+        return Inbox(self.data_dir / "inbox", writer=self.role, minimum_free_gb=self.config.node.minimum_free_gb)
 
     @cached_property
     def queue(self) -> "DurableQueue":
@@ -155,7 +161,8 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         Ledger(node.database)  # makes its tables
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
-        supervisor = Supervisor({role: [*command, role] for role in ROLES}, log=log)
+        roles = [role for role in ROLES if role != "collector" or config.hot_folder.folder is not None]
+        supervisor = Supervisor({role: [*command, role] for role in roles}, log=log)
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -190,9 +197,10 @@ def _on_signals(stop: Callable[[], None]) -> None:
 def run_role(config: Config, role: Role, *, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
     threading.excepthook = _log_fault
-    node = Node(config=config)
+    node = Node(config=config, role=role)
     lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
-    stop = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher}[role](node)
+    start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
+    stop = start[role](node)
     run_until_told(stop, supervised=supervised)
     lock.close()
 
@@ -208,17 +216,20 @@ def _receiver(node: Node) -> Callable[[], None]:
     lost = node.ledger.associations_lost()
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
-    limits = ReceiveLimits(
-        maximum_object_bytes=node.config.receiver.maximum_object_mb * 2**20,
-        maximum_series_instances=node.config.receiver.maximum_series_instances,
-    )
     receiver = Receiver(
         receiver_settings(node.config),
-        begin=partial(begin, inbox=node.inbox, limits=limits),
+        begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
         observer=LedgerObserver(node.ledger),
     )
     receiver.start()
     return receiver.stop
+
+
+def _receive_limits(config: Config) -> ReceiveLimits:
+    return ReceiveLimits(
+        maximum_object_bytes=config.receiver.maximum_object_mb * 2**20,
+        maximum_series_instances=config.receiver.maximum_series_instances,
+    )
 
 
 def receiver_settings(config: Config) -> ReceiverSettings:
@@ -293,6 +304,34 @@ class LedgerObserver:
     def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
         """Keep the rejection for ``status``."""
         self._ledger.note_event("association rejected", caller.calling_ae_title, reason)
+
+
+def _collector(node: Node) -> Callable[[], None]:
+    node.inbox.remove_unfinished()
+    section = node.config.hot_folder
+    return start_collecting(
+        section,
+        owner_file=node.data_dir / "collector.id",
+        ae_title=node.config.node.ae_title,
+        begin=partial(_begin_file, node),
+        has_room_for=node.inbox.has_room_for,
+        disk_bytes=shutil.disk_usage(node.data_dir).total,
+        observer=LedgerObserver(node.ledger),
+        note=lambda text: node.ledger.note_event("hot folder", str(section.folder), text),
+    )
+
+
+def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
+    arrival = Arrival(
+        affected_sop_class_uid=meta.sop_class_uid,
+        affected_sop_instance_uid=meta.sop_instance_uid,
+        abstract_syntax_uid=meta.sop_class_uid,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        calling_ae_title=sender,
+        called_ae_title=node.config.node.ae_title,
+        association_id="",
+    )
+    return begin(arrival, node.inbox, _receive_limits(node.config))
 
 
 def _contourer(node: Node) -> Callable[[], None]:
@@ -411,8 +450,10 @@ def _store(config: Config, destination: str, files: Sequence[Path]) -> Sequence[
     if not found:
         raise SetupError(f"The configuration has no destination {destination!r} any more.")
     peer = found[0]
+    if peer.folder is not None:
+        return store_in_folder(peer.name, peer.folder, files)
     return store(
-        PeerAddress(name=peer.name, ae_title=peer.ae_title, host=peer.host, port=peer.port),
+        peer.address(),
         files,
         calling_ae_title=peer.calling_ae_title or config.node.ae_title,
         timeout_s=config.delivery.timeout_s,

@@ -1,5 +1,6 @@
 """Files and folders that survive a power cut: the order of write, fsync, rename and fsync of the folder."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -9,6 +10,12 @@ from pathlib import Path
 def write_durably(target: Path, written: bytes) -> None:
     """Store bytes so that after a power cut the file is there whole, or not at all."""
     make_durable_folder(target.parent)
+    write_whole(target, written)
+    sync_folder(target.parent)
+
+
+def write_whole(target: Path, written: bytes) -> None:
+    """Store bytes in a folder that is there: the file is there whole, or not at all; its name is not yet durable."""
     partial = target.with_name(f".{target.name}.part")
     try:
         with partial.open("wb") as file:
@@ -19,7 +26,6 @@ def write_durably(target: Path, written: bytes) -> None:
     finally:
         # Gone by then, unless the disk is full or a person stopped us.
         partial.unlink(missing_ok=True)
-    sync_folder(target.parent)
 
 
 def make_durable_folder(folder: Path) -> None:
@@ -37,6 +43,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_shared_folder(folder: Path) -> None:
+    """Make a folder's entries durable as far as its file system can: some of network shares sync files only."""
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
 
 
 class SharedSync:

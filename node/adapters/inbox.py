@@ -2,7 +2,7 @@
 
     <folder>/<Series Instance UID>/<SOP Instance UID>.<digest>.dcm   received
     <folder>/rejected/<digest>.dcm and <digest>.reason.txt          refused
-    <folder>/.incoming/<random>.part                                being written
+    <folder>/.incoming/<writer>/<random>.part                       being written
 
 ``digest`` is the XXH3 of the data set in 16 hexadecimal digits. So the same data set sent again is the same file, and
 another data set under the same SOP Instance UID is another file: nothing is ever overwritten. The digest only makes a
@@ -44,6 +44,8 @@ class Inbox:
     ----------
     folder
         Made where it is absent.
+    writer
+        Name of the process: what one left half written, its next start removes, and nobody else.
     minimum_free_gb
         Disk that must stay free, in 10⁹ bytes.
 
@@ -53,8 +55,9 @@ class Inbox:
         The folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path, *, minimum_free_gb: float = 2.0) -> None:
+    def __init__(self, folder: Path, *, writer: str = "node", minimum_free_gb: float = 2.0) -> None:
         self._folder = folder
+        self._incoming_folder = folder / INCOMING / writer
         self._minimum_free_bytes = int(minimum_free_gb * BYTES_PER_GB)
         # Series whose folder entry is durable -> instances in it, as far as this process knows.
         self._durable_series: dict[str, int] = {}
@@ -62,21 +65,21 @@ class Inbox:
         # Series -> (mtime, number of files) of folders whose mtime had settled when they were counted.
         self._counted: dict[str, tuple[int, int]] = {}
         try:
-            for wanted in (folder / INCOMING, folder / REJECTED):
+            for wanted in (self._incoming_folder, folder / REJECTED):
                 make_durable_folder(wanted)
         except OSError as error:
             raise SetupError(
                 f"The inbox {folder} cannot be made: {error.strerror}.", "Give another node.data_dir, or its rights."
             ) from error
-        if not os.access(folder / INCOMING, os.W_OK | os.X_OK):
+        if not os.access(self._incoming_folder, os.W_OK | os.X_OK):
             raise SetupError(f"The inbox {folder} cannot be written to.", "Mend the rights of node.data_dir.")
 
     def remove_unfinished(self) -> int:
-        """Remove what an earlier process left half written: no success was said for it. Gives the number of files.
+        """Remove what an earlier process of this name left half written: no success was said for it.
 
-        For the start of the one receiver of this folder, before it listens.
+        For its start, before it writes. Gives the number of files.
         """
-        unfinished = list((self._folder / INCOMING).glob("*.part"))
+        unfinished = list(self._incoming_folder.glob("*.part"))
         for path in unfinished:
             path.unlink(missing_ok=True)
         return len(unfinished)
@@ -107,13 +110,13 @@ class Inbox:
     def _open_anew(self, arrival: Arrival) -> "Part":
         """Begin once more where somebody removed the folder while we run."""
         try:
-            make_durable_folder(self._folder / INCOMING)
+            make_durable_folder(self._incoming_folder)
             return Part(self, self._incoming(), arrival)
         except OSError as error:
             raise _not_taken(error) from error
 
     def _incoming(self) -> str:
-        return f"{self._folder}/{INCOMING}/{uuid.uuid4().hex}.part"
+        return f"{self._incoming_folder}/{uuid.uuid4().hex}.part"
 
     def series_uids(self) -> list[str]:
         """Give the Series Instance UID of every series with at least one instance, sorted."""

@@ -1,11 +1,13 @@
 """What the stages need of the world, as small protocols. Adapters satisfy them without importing them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
-from node.domain.arrival import Arrival, Fragment, InstanceIdentity, StoredInstance
+from node.dicom.file_meta import FileMeta
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Reception, StoredInstance
+from node.domain.drops import Entry, Names
 from node.domain.evidence import ArchiveAnswer
 from node.domain.habits import Lesson
 from node.domain.jobs import DeliveryState, JobState
@@ -75,6 +77,109 @@ class Inbox(Protocol):
         ResourceError
             The disk did not take it.
         """
+        ...
+
+
+# --- collect ---
+
+
+# Opens the reception of the instance in a file, whose sender's title is given.
+Begin = Callable[[FileMeta, str], Reception]
+
+
+class TakenFile(Protocol):
+    """One file that was taken out of a hot folder."""
+
+    number: int
+    parts: tuple[str, ...]
+
+    @property
+    def kind(self) -> Literal["file", "link", "other"]:
+        """Tell what it is, without following it."""
+        ...
+
+    def stamp(self) -> tuple[int, ...]:
+        """Give figures that change when it is written to."""
+        ...
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """Open it for reading."""
+        ...
+
+    def remove(self) -> None:
+        """Remove it: what it held is durable in the inbox."""
+        ...
+
+    def reject(self, reason: str) -> None:
+        """Move it to where people find it, with the reason."""
+        ...
+
+    def note(self, text: str, beside: str = "") -> None:
+        """Leave a note about it for people."""
+        ...
+
+    def set_aside(self) -> None:
+        """Let it go with the end of its batch."""
+        ...
+
+
+class Batch(Protocol):
+    """What was taken out of a hot folder in one go."""
+
+    drop: str
+    whole: bool
+    starts: int
+
+    def begin(self) -> None:
+        """Note, durably enough, that reading it begins."""
+        ...
+
+    def pause(self) -> None:
+        """Note that reading it ended in order, though not all could be taken in."""
+        ...
+
+    def files(self) -> Sequence[TakenFile]:
+        """Give everything in it that is no folder."""
+        ...
+
+    def finish(self) -> None:
+        """Remove what is empty."""
+        ...
+
+
+class HotFolder(Protocol):
+    """A hot folder as the collector sees it."""
+
+    def lying(self) -> Mapping[str, frozenset[Entry]]:
+        """Give every file below each name in it; raises OSError where it cannot be read."""
+        ...
+
+    def held_by_a_writer(self, name: str) -> str:
+        """Say why a file or folder is not to be taken yet; empty where nothing speaks against it."""
+        ...
+
+    def open(self, parts: Sequence[str]) -> AbstractContextManager[BinaryIO]:
+        """Open something that lies there for reading; raises OSError."""
+        ...
+
+    def take(self, names: Names, kind: Literal["whole", "files"]) -> Mapping[str, str]:
+        """Move drops into a batch; gives what could not be moved, with the reason; raises OSError."""
+        ...
+
+    def batches(self) -> Sequence[Batch]:
+        """Give what was taken and is not finished."""
+        ...
+
+
+class Member(Protocol):
+    """One file in an archive."""
+
+    number: int
+    size: int
+    parts: tuple[str, ...]
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give its content; raises InputError where it is damaged."""
         ...
 
 

@@ -29,6 +29,7 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 UNABLE_TO_PROCESS = 0xC001
+LARGER_THAN_ALLOWED = 0xC002
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ STORE_STATUSES = (
         OUT_OF_RESOURCES,
         "Refused",
         "Out of resources",
-        "Less disk is free than `minimum_free_gb`, or the disk refused the file: send again later. Or the instance or "
-        "its series is larger than `maximum_object_mb` or `maximum_series_instances`. Nothing is kept.",
+        "Less disk is free than `minimum_free_gb`, or the disk refused the file. Nothing is kept: send again later.",
     ),
     StoreStatus(
         DOES_NOT_MATCH_SOP_CLASS,
@@ -80,6 +80,13 @@ STORE_STATUSES = (
         "Error",
         "Cannot understand",
         "A fault of the node itself. Nothing is kept: send again later.",
+    ),
+    StoreStatus(
+        LARGER_THAN_ALLOWED,
+        "Error",
+        "Cannot understand",
+        "The instance is larger than `maximum_object_mb`, or its series has `maximum_series_instances` already. "
+        "Nothing is kept; sending again changes nothing.",
     ),
 )
 
@@ -134,7 +141,7 @@ class InstanceReception:
             return
         if self._received > self._limits.maximum_object_bytes:
             largest_mb = self._limits.maximum_object_bytes // 2**20
-            self._refuse(_refusal(OUT_OF_RESOURCES, f"Larger than {largest_mb} MB, see maximum_object_mb"))
+            self._refuse(_refusal(LARGER_THAN_ALLOWED, f"Larger than {largest_mb} MB, see maximum_object_mb"))
             return
         try:
             self._part.write(fragment)
@@ -174,7 +181,7 @@ class InstanceReception:
             if not self._inbox.takes_more_of(verdict.series_instance_uid, self._limits.maximum_series_instances):
                 part.discard()
                 most = self._limits.maximum_series_instances
-                return _refusal(OUT_OF_RESOURCES, f"Series has {most} instances, see maximum_series_instances")
+                return _refusal(LARGER_THAN_ALLOWED, f"Series has {most} instances, see maximum_series_instances")
             return StoreAnswer(status=SUCCESS, stored=part.store(verdict))
         except ResourceError:
             return _disk_refused()

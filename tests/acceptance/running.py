@@ -50,6 +50,18 @@ destinations = ["tps"]
 """
 
 
+_HOT_FOLDER = """
+[hot_folder]
+folder = "{folder}/drop"
+stable_s = 0.5
+rescan_s = 2.0
+
+[[destinations]]
+name = "shelf"
+folder = "{folder}/results"
+"""
+
+
 class RunningNode:
     """``delineate serve`` with its configuration, data and log in one folder.
 
@@ -84,8 +96,19 @@ class RunningNode:
             model=model,
         )
         self.config_path.write_text(text + more, encoding="utf-8")
+        self.hot_folder = folder / "drop"
+        self.results = folder / "results"
         self.log_path = folder / "node.log"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def use_folders(self) -> None:
+        """Let it take from `hot_folder`, and deliver to the folder `results` alone."""
+        for made in (self.hot_folder, self.results):
+            made.mkdir()
+        text = self.config_path.read_text(encoding="utf-8").replace(
+            'destinations = ["tps"]', 'destinations = ["shelf"]'
+        )
+        self.config_path.write_text(text + _HOT_FOLDER.format(folder=self.folder), encoding="utf-8")
 
     @property
     def address(self) -> PeerAddress:

@@ -13,6 +13,7 @@ from node.config import (
     Config,
     DeliverySection,
     Destination,
+    HotFolderSection,
     NodeSection,
     PeerSection,
     ReceiverSection,
@@ -64,6 +65,7 @@ def test_the_shipped_configuration_is_valid() -> None:
         ("completion", CompletionSection),
         ("archives", ArchiveSection),
         ("delivery", DeliverySection),
+        ("hot_folder", HotFolderSection),
         ("destinations", Destination),
         ("routes", RouteSection),
     ],
@@ -84,7 +86,9 @@ def test_commented_keys_show_the_defaults() -> None:
     # Tables that are examples as a whole: from their commented heading to the next heading.
     text = re.sub(r"^# \[.*?(?=^(?:# )?\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     # The examples that no default could be.
-    uncommented = re.sub(r"^# (?!calling_ae_title|unless|completion)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    uncommented = re.sub(
+        r"^# (?!calling_ae_title|unless|completion|folder)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+    )
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
 
@@ -191,6 +195,50 @@ def test_a_missing_file_is_an_error_with_a_remedy(tmp_path: Path) -> None:
 
 def test_an_empty_configuration_has_defaults() -> None:
     assert parse({}) == Config()
+
+
+def test_a_destination_may_be_a_folder() -> None:
+    config = parse(minimal(destinations=[{"name": "tps", "folder": "/srv/results"}]))
+
+    assert config.destination("tps").folder == Path("/srv/results")
+
+
+def test_a_destination_that_is_nowhere_is_named_with_what_it_lacks() -> None:
+    with pytest.raises(SetupError) as caught:
+        parse(minimal(destinations=[{"name": "tps", "host": "127.0.0.1"}]))
+
+    assert "destinations.tps.ae_title: missing" in caught.value.reason
+    assert "destinations.tps.port: missing" in caught.value.reason
+
+
+def test_a_destination_that_is_a_folder_and_a_peer_is_refused() -> None:
+    with pytest.raises(SetupError, match=r"destinations\.tps\.port: a folder has none"):
+        parse(minimal(destinations=[{"name": "tps", "folder": "/srv/results", "port": 104}]))
+
+
+@pytest.mark.parametrize("folder", ["/srv/node", "/srv/node/drop", "/srv", "/srv/results/drop", "/srv/x/../results"])
+def test_a_hot_folder_that_would_take_in_our_own_files_is_refused(folder: str) -> None:
+    values = minimal(
+        node={"data_dir": "/srv/node"},
+        hot_folder={"folder": folder},
+        destinations=[{"name": "tps", "folder": "/srv/results"}],
+    )
+
+    with pytest.raises(SetupError, match="keep them apart"):
+        parse(values)
+
+
+def test_folders_beside_each_other_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "node.toml"
+    path.write_text(
+        '[hot_folder]\nfolder = "drop"\n[[destinations]]\nname = "shelf"\nfolder = "dropped"\n', encoding="utf-8"
+    )
+
+    config = load(path)
+
+    assert config.hot_folder.folder == tmp_path / "drop"
+    assert config.destination("shelf").folder == tmp_path / "dropped"
 
 
 def test_a_peer_is_named_by_networks_and_keywords() -> None:

@@ -111,6 +111,7 @@ def test_nothing_half_written_is_ever_seen_and_the_next_start_removes_it(inbox: 
 
     assert inbox.series_uids() == []
     assert [name for name in everything_in(tmp_path) if not name.endswith(".part")] == []
+    assert Inbox(tmp_path / "inbox", writer="another").remove_unfinished() == 0
     assert Inbox(tmp_path / "inbox").remove_unfinished() == 1
     assert everything_in(tmp_path) == {}
 

@@ -434,7 +434,7 @@ def test_an_instance_larger_than_allowed_is_refused_and_nothing_of_it_kept() -> 
 
     answer = arrival().received(inbox, ReceiveLimits(maximum_object_bytes=2000))
 
-    assert answer.status == 0xA700
+    assert answer.status == 0xC002
     assert "see maximum_object_mb" in answer.error_comment
     assert answer.lacking is not None
     assert (inbox.stored, inbox.rejected, inbox.discarded) == ([], [], 1)
@@ -446,7 +446,7 @@ def test_a_series_larger_than_allowed_is_refused() -> None:
 
     refusal, success = arrival().received(full, limits), arrival().received(almost_full, limits)
 
-    assert (refusal.status, success.status) == (0xA700, 0x0000)
+    assert (refusal.status, success.status) == (0xC002, 0x0000)
     assert refusal.error_comment == "Series has 10 instances, see maximum_series_instances"
 
 
