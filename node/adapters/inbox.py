@@ -12,10 +12,11 @@ name; whether two files are the same is decided by comparing them.
 import mmap
 import os
 import shutil
+import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,16 +24,20 @@ import xxhash
 
 from node.adapters.durable import SharedSync, make_durable_folder, sync_folder, write_durably
 from node.dicom.part10 import file_meta, start_of_data_set
-from node.domain.arrival import Arrival, Fragment, InstanceIdentity, StoredInstance
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Readable, StoredInstance
 from node.domain.errors import ResourceError, SetupError
 
 INCOMING = ".incoming"
 REJECTED = "rejected"
 # So much at a time is handed to the disk while more arrives; the fsync at the end then has little left to wait for.
-WRITE_BACK_BYTES = 128 * 1024
+WRITE_BACK_BYTES = 256 * 1024
+# Of each data set; the elements before the pixels of any image lie within.
+BEGINNING_BYTES = 16 * 1024
 BYTES_PER_GB = 10**9
-# Series whose folder entry is known to be durable; forgotten, and learned anew, beyond this.
-MOST_SERIES_REMEMBERED = 10_000
+# Series of which the names are remembered and the folder is open; the others are looked at again.
+MOST_OPEN_SERIES = 64
+# A file system is not asked for its free bytes at every instance.
+LOOK_AT_DISK_EVERY_S = 0.2
 # Coarser than any file system's clock: an mtime older than this is not shared by a later change.
 MTIME_SETTLED_NS = 2 * 10**9
 
@@ -59,9 +64,12 @@ class Inbox:
         self._folder = folder
         self._incoming_folder = folder / INCOMING / writer
         self._minimum_free_bytes = int(minimum_free_gb * BYTES_PER_GB)
-        # Series whose folder entry is durable -> instances in it, as far as this process knows.
-        self._durable_series: dict[str, int] = {}
-        self._syncs: dict[Path, SharedSync] = {}
+        # Series that were written to lately, the latest last.
+        self._open_series: OrderedDict[str, _OpenSeries] = OrderedDict()
+        self._lock = threading.Lock()
+        self._numbers = count()
+        # When the free disk was looked at, and how much there was.
+        self._looked_at, self._free_bytes = -1.0, 0
         # Series -> (mtime, number of files) of folders whose mtime had settled when they were counted.
         self._counted: dict[str, tuple[int, int]] = {}
         try:
@@ -86,11 +94,14 @@ class Inbox:
 
     def has_room_for(self, byte_count: int) -> bool:
         """Tell whether that many bytes can be stored and the free disk stays above the minimum."""
-        return shutil.disk_usage(self._folder).free - byte_count >= self._minimum_free_bytes
+        now = time.monotonic()
+        if not 0 <= now - self._looked_at < LOOK_AT_DISK_EVERY_S:
+            self._free_bytes, self._looked_at = shutil.disk_usage(self._folder).free, now
+        return self._free_bytes - byte_count >= self._minimum_free_bytes
 
     def takes_more_of(self, series_uid: str, most: int) -> bool:
         """Tell whether a series has fewer instances than that."""
-        return self._instances_of(series_uid) < most
+        return len(self._series(series_uid).names) < most
 
     def open(self, arrival: Arrival) -> "Part":
         """Begin to write an instance as a Part 10 file, in a place of its own.
@@ -116,7 +127,7 @@ class Inbox:
             raise _not_taken(error) from error
 
     def _incoming(self) -> str:
-        return f"{self._incoming_folder}/{uuid.uuid4().hex}.part"
+        return f"{self._incoming_folder}/{os.getpid()}-{next(self._numbers)}.part"
 
     def series_uids(self) -> list[str]:
         """Give the Series Instance UID of every series with at least one instance, sorted."""
@@ -171,94 +182,138 @@ class Inbox:
 
     def keep(self, part: "Part", identity: InstanceIdentity) -> StoredInstance:
         """Give a synced part its name in its series, durably; for `Part.store`."""
-        series_uid = identity.series_instance_uid
-        folder = self.path(series_uid)
-        self._make_series_folder(folder)
+        series = self._series(identity.series_instance_uid)
+        if not series.is_open:
+            self._make_durable(series)
         stem = f"{identity.sop_instance_uid}.{part.digest}"
-        name, was_there = next(self._names(folder, stem, part))
+        name, was_there = _name_for(part, series.folder, stem, series.names.__contains__)
         if not was_there:
-            os.rename(part.path, f"{folder}/{name}")  # noqa: PTH104 - a Path of each would cost a tenth of it all
-            self._durable_series[series_uid] = self._instances_of(series_uid) + 1
+            self._rename(part, series, name)
+            series.names.add(name)
         # Also where the file was there: the thread that renamed it may not have come to this line yet.
-        self._sync(folder)
+        series.sync()
         return StoredInstance(
-            series_instance_uid=series_uid,
+            series_instance_uid=identity.series_instance_uid,
             sop_instance_uid=identity.sop_instance_uid,
             file_name=name,
             was_there=was_there,
         )
 
+    def _rename(self, part: "Part", series: "_OpenSeries", name: str) -> None:
+        try:
+            os.rename(part.path, f"{series.folder}/{name}")  # noqa: PTH104 - a Path of each would cost a tenth of it all
+        except FileNotFoundError:  # somebody removed the folder while we run
+            series.is_open = False
+            self._make_durable(series)
+            os.rename(part.path, f"{series.folder}/{name}")  # noqa: PTH104
+
     def keep_rejected(self, part: "Part", reason: str) -> None:
         """Give a synced part its name among the refused, with the reason beside it, durably; for `Part.reject`."""
         folder = self._folder / REJECTED
         make_durable_folder(folder)
-        name, was_there = next(self._names(folder, part.digest, part))
+        name, was_there = _name_for(part, str(folder), part.digest, lambda name: (folder / name).exists())
         note = folder / f"{name.removesuffix('.dcm')}.reason.txt"
         if not was_there:
             os.rename(part.path, f"{folder}/{name}")  # noqa: PTH104
         if not note.exists():
             write_durably(note, reason.encode())
-        self._sync(folder)
+        sync_folder(folder)
 
-    @staticmethod
-    def _names(folder: Path, stem: str, part: "Part") -> Iterator[tuple[str, bool]]:
-        """Yield names for a part, each with whether the identical data set has it: the first that is free or ours."""
-        for number in count():
-            name = f"{stem}-{number}.dcm" if number else f"{stem}.dcm"
-            path = f"{folder}/{name}"
-            if not os.path.exists(path):  # noqa: PTH110
-                yield name, False
-            elif part.is_like(path):
-                yield name, True
+    def _series(self, series_uid: str) -> "_OpenSeries":
+        with self._lock:
+            series = self._open_series.get(series_uid)
+            if series is None:
+                series = _OpenSeries(self.path(series_uid), set(self.file_names(series_uid)))
+                self._open_series[series_uid] = series
+                if len(self._open_series) > MOST_OPEN_SERIES:
+                    self._open_series.popitem(last=False)
+            else:
+                self._open_series.move_to_end(series_uid)
+            return series
 
-    def _instances_of(self, series_uid: str) -> int:
-        known = self._durable_series.get(series_uid)
-        return len(self.file_names(series_uid)) if known is None else known
+    def _make_durable(self, series: "_OpenSeries") -> None:
+        with self._lock:
+            if series.is_open:
+                return
+            # Also where it is there: a process killed between mkdir and fsync left an entry that is not durable.
+            Path(series.folder).mkdir(exist_ok=True)
+            sync_folder(self._folder)
+            series.open()
 
-    def _make_series_folder(self, folder: Path) -> None:
-        # Not only where mkdir made it: a process killed between mkdir and fsync left an entry that is not durable.
-        if folder.name in self._durable_series and os.path.isdir(folder):  # noqa: PTH112
-            return
-        folder.mkdir(exist_ok=True)
-        self._sync(self._folder)
-        if len(self._durable_series) >= MOST_SERIES_REMEMBERED:
-            self._durable_series.clear()
-            self._syncs.clear()
-        self._durable_series[folder.name] = len(self.file_names(folder.name))
 
-    def _sync(self, folder: Path) -> None:
-        sync = self._syncs.get(folder)
-        if sync is None:
-            sync = self._syncs.setdefault(folder, SharedSync(lambda: sync_folder(folder)))
-        sync()
+class _OpenSeries:
+    """A series' folder while instances come: what is in it, and one sync for all who wait."""
+
+    def __init__(self, folder: Path, names: set[str]) -> None:
+        self.folder = str(folder)
+        self.names = names
+        self.sync = SharedSync(self._sync)
+        # Whether the folder is open, and its own entry durable.
+        self.is_open = False
+        self._file: _Folder | None = None
+
+    def open(self) -> None:
+        """Open the folder, whose entry is durable now."""
+        self._file = _Folder(self.folder)
+        self.is_open = True
+
+    def _sync(self) -> None:
+        file = self._file
+        assert file is not None
+        if not os.fstat(file.descriptor).st_nlink:  # removed, and made anew by somebody else
+            file = self._file = _Folder(self.folder)
+        os.fsync(file.descriptor)
+
+
+class _Folder:
+    """A descriptor that is closed when nobody needs it any more, and not while somebody syncs it."""
+
+    def __init__(self, folder: str) -> None:
+        self.descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):  # else it could not be opened
+            os.close(self.descriptor)
+
+
+def _name_for(part: "Part", folder: str, stem: str, is_taken: Callable[[str], bool]) -> tuple[str, bool]:
+    """Give the first name that is free, or that the identical data set has; and whether it has."""
+    for number in count():
+        name = f"{stem}-{number}.dcm" if number else f"{stem}.dcm"
+        if not is_taken(name):
+            return name, False
+        try:
+            if part.is_like(f"{folder}/{name}"):
+                return name, True
+        except FileNotFoundError:  # somebody removed it
+            return name, False
+    raise AssertionError("there are always further numbers")
 
 
 class Part:
     """An instance that is being written: our File Meta Information (PS3.10 7.1), then the data set as it comes.
 
-    For one thread. ``store``, ``reject`` and ``discard`` end it.
+    For one thread. ``store``, ``reject`` and ``discard`` end it. Every system call here is one that each instance
+    pays for, twice where several threads want the interpreter's lock back.
     """
 
     def __init__(self, inbox: Inbox, path: str, arrival: Arrival) -> None:
         self._inbox, self.path, self._arrival = inbox, path, arrival
-        meta = file_meta(arrival)
+        # Written together with the first fragments.
+        self._meta = file_meta(arrival)
+        self._start = self._size = len(self._meta)
+        self._beginning = b""
         self._digest = xxhash.xxh3_64()
+        self._handed_to_disk = 0
         # -1: gone.
         self._descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        self._start = self._size = len(meta)
-        self._handed_to_disk = 0
-        try:
-            _write_all(self._descriptor, meta)
-        except OSError:
-            self.discard()
-            raise
 
     @property
     def digest(self) -> str:
         """Give the digest of the data set."""
         return self._digest.hexdigest()
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Append to the encoded data set.
 
         Raises
@@ -267,11 +322,14 @@ class Part:
             The disk did not take it.
         """
         try:
-            _write_all(self._descriptor, fragment)
+            self._append(fragments)
         except OSError as error:
             raise _not_taken(error) from error
-        self._size += len(fragment)
-        self._digest.update(fragment)
+        for fragment in fragments:
+            self._size += len(fragment)
+            self._digest.update(fragment)
+            if len(self._beginning) < BEGINNING_BYTES:
+                self._beginning += bytes(fragment[: BEGINNING_BYTES - len(self._beginning)])
         if self._size - self._handed_to_disk >= WRITE_BACK_BYTES:
             # Linux begins to write back what it is told that nobody needs; measured: 0.09 ms for the fsync of half a
             # megabyte instead of 0.35.
@@ -279,21 +337,26 @@ class Part:
             os.posix_fadvise(self._descriptor, self._handed_to_disk, length, os.POSIX_FADV_DONTNEED)
             self._handed_to_disk = self._size
 
-    @contextmanager
-    def data_set(self) -> Iterator[Fragment]:
-        """Give the encoded data set as written so far, from the file: only what is looked at is in memory."""
-        # Not closed here: the mapping goes with the last view of it.
-        yield _mapped(self._descriptor, self._size)[self._start :]
+    def _append(self, fragments: Sequence[Fragment]) -> None:
+        pieces = (self._meta, *fragments) if self._meta else fragments
+        wanted = sum(map(len, pieces))
+        written = os.writev(self._descriptor, pieces)
+        if written < wanted:
+            _write_all(self._descriptor, b"".join(pieces)[written:])
+        self._meta = b""
+
+    def data_set(self) -> Readable:
+        """Give the encoded data set as written so far: its beginning from memory, the rest from the file."""
+        return _Written(self._beginning, self._descriptor, self._start, self._size - self._start)
 
     def is_like(self, path: str) -> bool:
         """Tell whether a stored file holds the same data set, whoever sent it to whom."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            there = _mapped(descriptor, os.fstat(descriptor).st_size)
+            there, ours = _mapped(descriptor, os.fstat(descriptor).st_size), _mapped(self._descriptor, self._size)
         finally:
             os.close(descriptor)
-        with self.data_set() as ours:
-            return there[start_of_data_set(there) :] == ours
+        return there[start_of_data_set(there) :] == ours[self._start :]
 
     def store(self, identity: InstanceIdentity) -> StoredInstance:
         """Make the instance durable under a name made of its UIDs and digest: on return it survives a power cut.
@@ -305,9 +368,13 @@ class Part:
         """
         try:
             os.fsync(self._descriptor)
-            return self._inbox.keep(self, identity)
+            stored = self._inbox.keep(self, identity)
         except OSError as error:
             raise _not_taken(error) from error
+        else:
+            if not stored.was_there:
+                self._close()
+            return stored
         finally:
             self.discard()
 
@@ -320,6 +387,7 @@ class Part:
             The disk did not take it.
         """
         try:
+            self._append(())
             os.fsync(self._descriptor)
             self._inbox.keep_rejected(self, f"{reason}\nSent by {self._arrival.calling_ae_title}\n")
         except OSError as error:
@@ -331,10 +399,29 @@ class Part:
         """Keep nothing; does nothing where it was stored or discarded before."""
         if self._descriptor < 0:
             return
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._close()
         with suppress(FileNotFoundError):
             os.unlink(self.path)  # noqa: PTH108
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+class _Written:
+    """A data set in a file, of which the beginning is in memory: there lies what is asked of an image."""
+
+    def __init__(self, beginning: bytes, descriptor: int, start: int, length: int) -> None:
+        self._beginning, self._descriptor, self._start, self._length = beginning, descriptor, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop = place.start, min(place.stop, self._length)
+        if stop <= len(self._beginning):
+            return self._beginning[start:stop]
+        return os.pread(self._descriptor, max(stop - start, 0), self._start + start)
 
 
 def _mapped(descriptor: int, size: int) -> memoryview:

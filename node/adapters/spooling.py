@@ -149,6 +149,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         self._command = bytearray()
         self._awaits_data_set = False
         self._reception: Reception | None = None
+        # Of its data set: in the buffer, not written yet.
+        self._pieces: list[memoryview] = []
         self._store: Command | None = None
         self._message_bytes = 0
         self._began_at: float | None = None
@@ -208,6 +210,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         reception, self._reception = self._reception, None
         if reception is not None:
             reception.abandon()
+        self._pieces.clear()
         # Now, not when the collector comes for pynetdicom's circle of references: hundreds that end at once add up.
         self._buffer = bytearray()
         self._view = memoryview(self._buffer)
@@ -219,8 +222,15 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
+    def _write(self) -> None:
+        """Write what lies in the buffer, at once: each system call costs more than the bytes."""
+        if self._pieces and self._reception is not None:
+            self._reception.write(*self._pieces)
+        self._pieces.clear()
+
     def _fill(self) -> bool:
         """Receive what there is, or wait a moment for it; tells whether anything came."""
+        self._write()
         if self._start == self._end:
             self._start = self._end = 0
         elif self._end == BUFFER_BYTES:
@@ -357,8 +367,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
             if len(self._command) + count > LONGEST_COMMAND:
                 raise _ViolationError(f"a command of more than {LONGEST_COMMAND} bytes")
             self._command += piece
-        elif self._reception is not None:
-            self._reception.write(piece)
+        else:
+            self._pieces.append(piece)
         self._start += count
         self._pdv_left -= count
         if not self._pdv_left:
@@ -397,6 +407,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         assert self._store is not None
         assert self._reception is not None
         assert self._context_id is not None
+        self._write()
         command, reception, context_id = self._store, self._reception, self._context_id
         self._reception = None
         response = encode_store_response(command, self._owner.finish(command, reception))
@@ -418,6 +429,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         if self._reception is not None:
             self._reception.abandon()
             self._reception = None
+        self._pieces.clear()
         if self._owner is not None:
             self._owner.broken(reason)
 

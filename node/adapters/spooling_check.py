@@ -23,9 +23,9 @@ class _Kept:
     def __init__(self) -> None:
         self.data_set = bytearray()
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Append."""
-        self.data_set += fragment
+        self.data_set += b"".join(fragments)
 
     def finish(self) -> StoreAnswer:
         """Answer as nothing else would."""

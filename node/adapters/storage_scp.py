@@ -280,12 +280,13 @@ class Receiver:
                 return
         peer = peer_of(connection.call, self._settings.association.peers)
         classes = classes_for(peer, self._settings.storage_classes)
-        asked = {
-            str(one.abstract_syntax) for one in association.requestor.primitive.presentation_context_definition_list
-        }
+        # Only what is asked for: pynetdicom compares and checks each with each.
+        asked: dict[str, set[str]] = {}
+        for one in association.requestor.primitive.presentation_context_definition_list:
+            asked.setdefault(str(one.abstract_syntax), set()).update(map(str, one.transfer_syntax))
         association.acceptor.supported_contexts = [
             build_context(VERIFICATION_CLASS),
-            *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in sorted(asked & set(classes))),
+            *(build_context(uid, _offered(asked[uid])) for uid in sorted(set(asked) & set(classes))),
         ]
 
     def _decide(self, call: Call) -> Rejection | None:
@@ -467,7 +468,7 @@ _FAULT = StoreAnswer(status=UNABLE_TO_PROCESS, error_comment="A fault of the nod
 class _Faulty:
     """Stands for an instance that we failed to begin to receive."""
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Take no note."""
 
     def finish(self) -> StoreAnswer:
@@ -476,6 +477,11 @@ class _Faulty:
 
     def abandon(self) -> None:
         """Keep nothing."""
+
+
+def _offered(asked: set[str]) -> list[str]:
+    """Give what we take of the transfer syntaxes asked for, best first; all of ours where that is none of them."""
+    return [uid for uid in TRANSFER_SYNTAXES if uid in asked] or list(TRANSFER_SYNTAXES)
 
 
 def _application_entity(settings: ReceiverSettings) -> Any:

@@ -99,9 +99,9 @@ class _InMemory:
         self._received, self._arrival = received, arrival
         self._data_set = bytearray()
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Append."""
-        self._data_set += fragment
+        self._data_set += b"".join(fragments)
 
     def finish(self) -> StoreAnswer:
         """Keep the data set, with the time."""

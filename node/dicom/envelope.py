@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pydicom.uid import UID
 
-from node.domain.arrival import Fragment
+from node.domain.arrival import Fragment, Readable
 from node.domain.errors import InputError
 
 SOP_CLASS_UID = 0x0008_0016
@@ -72,7 +72,7 @@ class Envelope:
     pixel_bytes_expected: int | None
 
 
-def read_envelope(data_set: Fragment, transfer_syntax_uid: str) -> Envelope:
+def read_envelope(data_set: Readable, transfer_syntax_uid: str) -> Envelope:
     """Walk the whole data set once.
 
     Raises
@@ -97,7 +97,7 @@ def read_envelope(data_set: Fragment, transfer_syntax_uid: str) -> Envelope:
     )
 
 
-def series_of(data_set: Fragment, transfer_syntax_uid: str) -> str:
+def series_of(data_set: Readable, transfer_syntax_uid: str) -> str:
     """Read the Series Instance UID of a data set that may be damaged behind it; empty where it cannot be read."""
     try:
         walk, implicit_vr = _walk(data_set, transfer_syntax_uid)
@@ -114,7 +114,7 @@ def name_of(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _walk(data_set: Fragment, transfer_syntax_uid: str) -> tuple["_Walk", bool]:
+def _walk(data_set: Readable, transfer_syntax_uid: str) -> tuple["_Walk", bool]:
     syntax = UID(transfer_syntax_uid)
     if not syntax.is_transfer_syntax:
         raise InputError("Its transfer syntax is not known")
@@ -136,7 +136,7 @@ class _Source(Protocol):
 
 
 class _Bytes:
-    def __init__(self, data_set: Fragment) -> None:
+    def __init__(self, data_set: Readable) -> None:
         self._bytes, self._end, self._position = data_set, len(data_set), 0
 
     def take(self, count: int) -> bytes:
@@ -151,9 +151,9 @@ class _Bytes:
 class _Inflating:
     """A deflated data set, PS3.5 A.5: a raw stream, maybe with one byte of padding behind it."""
 
-    def __init__(self, deflated: Fragment) -> None:
+    def __init__(self, deflated: Readable) -> None:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._deflated = memoryview(deflated)
+        self._deflated, self._position = deflated, 0
         self._waiting: Fragment = b""
         self._inflated = 0
         self._piece = b""
@@ -180,7 +180,8 @@ class _Inflating:
         """Inflate some more; empty at the proper end of the stream."""
         while not self._inflate.eof:
             if not self._waiting:
-                self._waiting, self._deflated = self._deflated[:_INFLATE_AT_ONCE], self._deflated[_INFLATE_AT_ONCE:]
+                self._waiting = self._deflated[self._position : self._position + _INFLATE_AT_ONCE]
+                self._position += len(self._waiting)
             if not self._waiting:
                 raise InputError("The deflated data set ends early")
             try:
@@ -229,7 +230,7 @@ class _Walk:
                 # PS3.5 6.2.2: a UN of undefined length is encoded in Implicit VR.
                 self._pass_undefined(tag, implicit_vr or unknown)
             else:
-                kept = self._take(min(length, _LONGEST_KEPT), name_of(tag), length) if tag in _KEPT else b""
+                kept = self._take(min(length, _LONGEST_KEPT), tag, length) if tag in _KEPT else b""
                 self._skip(length - len(kept), tag, length)
                 yield _Element(tag, length, kept)
 
@@ -267,7 +268,7 @@ class _Walk:
             if not (vr.isalpha() and vr.isupper()):
                 raise InputError(f"{name_of(tag)} has no VR: not the transfer syntax that was agreed")
             if vr in _LONG_VRS:
-                (length,) = self._long.unpack(self._take(4, name_of(tag), 4))
+                (length,) = self._long.unpack(self._take(4, tag, 4))
             else:
                 (length,) = self._short.unpack_from(head, 6)
         return (tag, None, vr == b"UN") if length == _UNDEFINED_LENGTH else (tag, length, False)
@@ -293,10 +294,10 @@ class _Walk:
                     raise InputError(f"{name_of(outer)} nests deeper than {DEEPEST_NESTING} levels")
             self._skip(length or 0, tag, length or 0)
 
-    def _take(self, count: int, what: str, length: int) -> bytes:
+    def _take(self, count: int, tag: int, length: int) -> bytes:
         taken = self._source.take(count)
         if len(taken) < count:
-            raise _ends_inside(what, len(taken), length)
+            raise _ends_inside(name_of(tag), len(taken), length)
         return taken
 
     def _skip(self, count: int, tag: int, length: int) -> None:

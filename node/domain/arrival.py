@@ -9,6 +9,18 @@ AssociationEnding = Literal["released", "aborted"]
 Fragment = bytes | bytearray | memoryview
 
 
+class Readable(Protocol):
+    """Bytes that are taken out by slices, wherever they lie."""
+
+    def __len__(self) -> int:
+        """Give their number."""
+        ...
+
+    def __getitem__(self, place: slice, /) -> Fragment:
+        """Give those from ``start`` to ``stop``; the step is 1."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """What is said of one instance before its data set comes: by a C-STORE request, or by a file's meta information.
@@ -75,7 +87,7 @@ class LackingInstance:
 class Reception(Protocol):
     """One instance on its way in: ``write`` any number of times, then ``finish`` or ``abandon``, once."""
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Take the next bytes of the encoded data set, without File Meta Information; never raises."""
         ...
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 from node.dicom.file_meta import FileMeta
-from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Reception, StoredInstance
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Readable, Reception, StoredInstance
 from node.domain.drops import Entry, Names
 from node.domain.evidence import ArchiveAnswer
 from node.domain.habits import Lesson
@@ -19,7 +19,7 @@ from node.domain.series import AssociationFact
 class Part(Protocol):
     """An instance that is being written; gone after ``store``, ``reject`` or ``discard``."""
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Append to the encoded data set.
 
         Raises
@@ -29,8 +29,8 @@ class Part(Protocol):
         """
         ...
 
-    def data_set(self) -> AbstractContextManager[Fragment]:
-        """Give the encoded data set as written so far, readable within the context only."""
+    def data_set(self) -> Readable:
+        """Give the encoded data set as written so far; until the part is gone."""
         ...
 
     def store(self, identity: InstanceIdentity) -> StoredInstance:

@@ -19,7 +19,7 @@ from node.dicom.envelope import (
     read_envelope,
     series_of,
 )
-from node.domain.arrival import Arrival, Fragment, InstanceIdentity, LackingInstance, StoreAnswer
+from node.domain.arrival import Arrival, Fragment, InstanceIdentity, LackingInstance, Readable, StoreAnswer
 from node.domain.errors import InputError, ResourceError
 from node.stages.ports import Inbox, Part
 
@@ -132,11 +132,12 @@ class InstanceReception:
         else:
             self._refusal = _refusal(OUT_OF_RESOURCES, "Disk low, nothing was stored: send again later")
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Take the next bytes of the encoded data set; what was refused already is only counted."""
-        self._received += len(fragment)
-        if len(self._beginning) < LONGEST_BEGINNING:
-            self._beginning += bytes(fragment[: LONGEST_BEGINNING - len(self._beginning)])
+        for fragment in fragments:
+            self._received += len(fragment)
+            if len(self._beginning) < LONGEST_BEGINNING:
+                self._beginning += bytes(fragment[: LONGEST_BEGINNING - len(self._beginning)])
         if self._part is None:
             return
         if self._received > self._limits.maximum_object_bytes:
@@ -144,7 +145,7 @@ class InstanceReception:
             self._refuse(_refusal(LARGER_THAN_ALLOWED, f"Larger than {largest_mb} MB, see maximum_object_mb"))
             return
         try:
-            self._part.write(fragment)
+            self._part.write(*fragments)
         except ResourceError:
             self._refuse(_disk_refused())
 
@@ -173,8 +174,7 @@ class InstanceReception:
         assert self._part is not None
         part, self._part = self._part, None
         try:
-            with part.data_set() as data_set:
-                verdict = examine(self._arrival, data_set)
+            verdict = examine(self._arrival, part.data_set())
             if isinstance(verdict, StoreAnswer):
                 part.reject(verdict.error_comment)
                 return verdict
@@ -197,7 +197,7 @@ class InstanceReception:
         return LackingInstance(series_instance_uid=series_uid, sop_instance_uid=sop_uid)
 
 
-def examine(arrival: Arrival, data_set: Fragment) -> InstanceIdentity | StoreAnswer:
+def examine(arrival: Arrival, data_set: Readable) -> InstanceIdentity | StoreAnswer:
     """Decide whether an instance can be stored: its checked identifiers, or the answer that refuses it."""
     try:
         envelope = read_envelope(data_set, arrival.transfer_syntax_uid)

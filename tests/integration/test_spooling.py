@@ -483,9 +483,9 @@ class Counting:
 
     sizes: list[int] = field(default_factory=list)
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Count."""
-        self.sizes.append(len(fragment))
+        self.sizes += map(len, fragments)
 
     def finish(self) -> StoreAnswer:
         """Refuse."""

@@ -63,9 +63,9 @@ class FakeReception:
         self._inbox, self._meta, self._sender = inbox, meta, sender
         self._data_set = b""
 
-    def write(self, fragment: bytes | bytearray | memoryview) -> None:
-        self._inbox.longest_fragment = max(self._inbox.longest_fragment, len(fragment))
-        self._data_set += bytes(fragment)
+    def write(self, *fragments: bytes | bytearray | memoryview) -> None:
+        self._inbox.longest_fragment = max(self._inbox.longest_fragment, *map(len, fragments))
+        self._data_set += b"".join(fragments)
 
     def finish(self) -> StoreAnswer:
         self._inbox.finished += 1

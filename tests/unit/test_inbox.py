@@ -255,12 +255,12 @@ def test_a_folder_that_cannot_be_made_is_a_setup_error(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_durable_series_is_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "MOST_SERIES_REMEMBERED", 2)
+    monkeypatch.setattr(inbox_module, "MOST_OPEN_SERIES", 2)
     one = arrival()
     for number in range(5):
         opened(inbox, one).store(replace(identity_of(one), series_instance_uid=f"1.2.{number}"))
 
-    assert len(inbox._durable_series) <= 2
+    assert len(inbox._open_series) <= 2
     assert len(inbox.series_uids()) == 5
 
 
@@ -340,3 +340,33 @@ def test_a_sync_that_fails_fails_for_the_one_who_made_it_and_is_made_again_for_t
     with pytest.raises(OSError, match="Input/output"):
         shared()
     shared()
+
+
+def test_many_threads_that_begin_a_series_at_once_all_succeed(tmp_path: Path) -> None:
+    for number in range(20):
+        inbox, together = Inbox(tmp_path / str(number), minimum_free_gb=0), threading.Barrier(8)
+
+        def begin(name: int, inbox: Inbox = inbox, together: threading.Barrier = together) -> None:
+            changed = image()
+            changed.SeriesDescription = str(name)
+            part = opened(inbox, one := arrival(changed))
+            together.wait(10)
+            part.store(identity_of(one))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(begin, range(8)))
+
+        (series,) = inbox.series_uids()
+        assert len(inbox.file_names(series)) == 8
+
+
+def test_a_series_folder_that_was_removed_and_made_anew_is_synced_anew(inbox: Inbox, tmp_path: Path) -> None:
+    changed = image()
+    changed.SeriesDescription = "changed"
+    series = store(inbox, arrival()).series_instance_uid
+    shutil.rmtree(inbox.path(series))
+
+    again, other = store(inbox, arrival()), store(inbox, arrival(changed))
+
+    assert (again.was_there, other.was_there) == (False, False)
+    assert inbox.file_names(series) == sorted([again.file_name, other.file_name])

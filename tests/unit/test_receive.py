@@ -2,8 +2,6 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,7 +13,15 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 
 from node.dicom import envelope
-from node.domain.arrival import Arrival, Fragment, InstanceIdentity, LackingInstance, StoreAnswer, StoredInstance
+from node.domain.arrival import (
+    Arrival,
+    Fragment,
+    InstanceIdentity,
+    LackingInstance,
+    Readable,
+    StoreAnswer,
+    StoredInstance,
+)
 from node.domain.errors import ResourceError
 from node.stages.ports import Inbox
 from node.stages.receive import (
@@ -131,16 +137,15 @@ class FakePart:
     inbox: FakeInbox
     content: bytearray = field(default_factory=bytearray)
 
-    def write(self, fragment: Fragment) -> None:
+    def write(self, *fragments: Fragment) -> None:
         """Append."""
         if len(self.content) > self.inbox.breaks_after:
             raise ResourceError("The disk is full.")
-        self.content += fragment
+        self.content += b"".join(fragments)
 
-    @contextmanager
-    def data_set(self) -> Iterator[Fragment]:
+    def data_set(self) -> Readable:
         """Give all."""
-        yield bytes(self.content)
+        return bytes(self.content)
 
     def store(self, identity: InstanceIdentity) -> StoredInstance:
         """Remember the identity."""
