@@ -11,11 +11,13 @@ from node.adapters.database import best_sqlite, journal_pragmas
 from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
 from node.adapters.query_scu import count_instances
+from node.adapters.spooling_check import fault_of_spooling
+from node.adapters.storage_scp import check_receiver
 from node.adapters.storage_scu import echo
 from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
-from node.service import model_store
+from node.service import model_store, receiver_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,12 @@ def check(config: Config) -> Iterator[Finding]:
     """Try folders, database, port, models, device and destinations, one after the other."""
     yield _tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
     yield _tried("database", _database)
-    yield _tried("port", lambda: _port(config))
+    for subject, port in _ports(config).items():
+        yield _tried(subject, lambda port=port: _port(config, port))  # type: ignore[misc]
+    if config.receiver.tls is not None:
+        yield _tried("certificate", lambda: _certificate(config))
+    if config.receiver.transport == "spooling":
+        yield _tried("transport", _transport)
     yield _device(config)
     if not config.routes:
         remedy = "Add a [[routes]] entry; conf/node.toml shows one."
@@ -84,15 +91,37 @@ def _database() -> str:
     return f"SQLite {'.'.join(map(str, version))}, journal {journal}, synchronous {synchronous}"
 
 
-def _port(config: Config) -> str:
-    host, port = config.node.host, config.node.port
+def _ports(config: Config) -> dict[str, int]:
+    tls = config.receiver.tls
+    ports = {} if tls is not None and tls.only else {"port": config.node.port}
+    return ports if tls is None else {**ports, "TLS port": tls.port}
+
+
+def _certificate(config: Config) -> str:
+    receiver_settings(config)
+    tls = config.receiver.tls
+    assert tls is not None
+    clients = "clients must show one, too" if tls.client_ca is not None else "clients need none"
+    return f"{tls.certificate} and its key can be used; {clients}"
+
+
+def _transport() -> str:
+    fault = fault_of_spooling(check_receiver)
+    if fault is not None:
+        remedy = "Install a pynetdicom that Delineate was tested with; until then receiving is several times slower."
+        raise NodeError(f"the spooling transport does not work with this pynetdicom: {fault}.", remedy)
+    return "data sets go from the socket to the disk"
+
+
+def _port(config: Config, port: int) -> str:
+    host = config.node.host
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return f"{host}:{port} is free"
     except OSError as error:
         if _is_at_work(config):
             return f"{host}:{port} is taken by this node, which is at work"
-        remedy = "Give node.port another, or stop the other program (ss -ltnp names it)."
+        remedy = "Give another port, or stop the other program (ss -ltnp names it)."
         raise NodeError(f"{host}:{port} cannot be opened: {error.strerror}.", remedy) from error
 
 

@@ -193,6 +193,9 @@ def serve(
         Literal["receiver", "contourer", "dispatcher", "collector"] | None,
         typer.Option(help="Be only one of the node's processes. Without it: all of them, supervised."),
     ] = None,
+    number: Annotated[
+        int, typer.Option(min=1, help="With --role receiver: which one, where receiver.processes is more than 1.")
+    ] = 1,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the node until it is told to stop (Ctrl-C or SIGTERM).
@@ -207,7 +210,7 @@ def serve(
     settings, path = _config(config)
     set_up_logging(settings.node.log_format, role or "supervisor")
     if role is not None:
-        service.run_role(settings, role, supervised=supervised)
+        service.run_role(settings, role, number=number, supervised=supervised)
         return
     raise typer.Exit(service.serve(settings, path, supervised=supervised))
 

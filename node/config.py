@@ -98,6 +98,7 @@ class ReceiverSection(_Section):
     maximum_object_mb: Annotated[int, Field(ge=1)] = 2048
     maximum_series_instances: Annotated[int, Field(ge=1)] = 20_000
     transport: Literal["spooling", "stock"] = "spooling"
+    processes: Annotated[int, Field(ge=1, le=16)] = 1
     tls: TlsSection | None = None
 
 
@@ -347,6 +348,8 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _dangling(config: Config) -> list[str]:
     faults = []
+    if config.receiver.processes > 1 and config.receiver.transport == "stock":
+        faults.append("receiver: several processes need transport = 'spooling'")
     destinations = [destination.name for destination in config.destinations]
     for kind, names in (
         ("destinations", destinations),

@@ -23,8 +23,9 @@ from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_
 from node.adapters.query_scu import count_instances
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
+from node.adapters.scp_settings import ReceiverSettings, TlsDoor
 from node.adapters.spooling import TransportLimits
-from node.adapters.storage_scp import Receiver, ReceiverSettings, TlsDoor
+from node.adapters.storage_scp import Receiver
 from node.adapters.storage_scu import store
 from node.adapters.tls import ServerIdentity, server_context
 from node.collecting import start_collecting
@@ -64,7 +65,7 @@ class Node:
 
     config: Config
     # Which process this is, for what it writes alone.
-    role: str = "node"
+    name: str = "node"
 
     @property
     def data_dir(self) -> Path:
@@ -84,7 +85,7 @@ class Node:
     @cached_property
     def inbox(self) -> Inbox:
         """Give the inbox."""
-        return Inbox(self.data_dir / "inbox", writer=self.role, minimum_free_gb=self.config.node.minimum_free_gb)
+        return Inbox(self.data_dir / "inbox", writer=self.name, minimum_free_gb=self.config.node.minimum_free_gb)
 
     @cached_property
     def queue(self) -> "DurableQueue":
@@ -161,8 +162,12 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         Ledger(node.database)  # makes its tables
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
-        roles = [role for role in ROLES if role != "collector" or config.hot_folder.folder is not None]
-        supervisor = Supervisor({role: [*command, role] for role in roles}, log=log)
+        commands: dict[str, list[str]] = {role: [*command, role] for role in ROLES}
+        if config.hot_folder.folder is None:
+            del commands["collector"]
+        for number in range(2, config.receiver.processes + 1):
+            commands[f"receiver-{number}"] = [*command, "receiver", "--number", str(number)]
+        supervisor = Supervisor(commands, log=log)
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -194,11 +199,12 @@ def _on_signals(stop: Callable[[], None]) -> None:
 # The roles -----------------------------------------------------------------------------------------------------------
 
 
-def run_role(config: Config, role: Role, *, supervised: bool) -> None:
+def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
+    name = f"{role}-{number}" if number > 1 else role
     threading.excepthook = _log_fault
-    node = Node(config=config, role=role)
-    lock: IO[str] = hold_lock(node.data_dir / f"{role}.lock", wait_s=30.0, holder=f"A {role}")
+    node = Node(config=config, name=name)
+    lock: IO[str] = hold_lock(node.data_dir / f"{name}.lock", wait_s=30.0, holder=f"A {name}")
     start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
     stop = start[role](node)
     run_until_told(stop, supervised=supervised)
@@ -213,11 +219,11 @@ def _log_fault(fault: threading.ExceptHookArgs) -> None:
 
 def _receiver(node: Node) -> Callable[[], None]:
     unfinished = node.inbox.remove_unfinished()
-    lost = node.ledger.associations_lost()
+    lost = node.ledger.associations_lost(node.name)
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
     receiver = Receiver(
-        receiver_settings(node.config),
+        receiver_settings(node.config, name=node.name),
         begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
         observer=LedgerObserver(node.ledger),
     )
@@ -232,8 +238,8 @@ def _receive_limits(config: Config) -> ReceiveLimits:
     )
 
 
-def receiver_settings(config: Config) -> ReceiverSettings:
-    """Give the receiver's settings.
+def receiver_settings(config: Config, *, name: str = "receiver") -> ReceiverSettings:
+    """Give the settings of one receiver; where there are several, each has its share of the associations.
 
     Raises
     ------
@@ -251,11 +257,13 @@ def receiver_settings(config: Config) -> ReceiverSettings:
         association=AssociationPolicy(
             ae_title=config.node.ae_title,
             require_called_ae_title=section.require_called_ae_title,
-            maximum_associations=section.maximum_associations,
+            maximum_associations=-(-section.maximum_associations // section.processes),
             maximum_associations_per_address=section.maximum_associations_per_address,
             peers=tuple(peer.peer() for peer in config.peers),
         ),
         tls=tls_door,
+        name=name,
+        shares_ports=section.processes > 1,
         transport=section.transport,
         association_timeout_s=section.association_timeout_s,
         maximum_waiting=section.maximum_waiting,

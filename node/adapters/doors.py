@@ -28,8 +28,8 @@ class Door:
     tls: ssl.SSLContext | None = None
 
 
-def open_door(host: str, port: int, *, tls: ssl.SSLContext | None) -> Door:
-    """Listen on an address and a port; 0: any free one.
+def open_door(host: str, port: int, *, tls: ssl.SSLContext | None, is_shared: bool = False) -> Door:
+    """Listen on an address and a port; 0: any free one. A shared one may be opened by several processes.
 
     Raises
     ------
@@ -38,7 +38,8 @@ def open_door(host: str, port: int, *, tls: ssl.SSLContext | None) -> Door:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with port_faults(host, port):
-        return Door(listener=socket.create_server((host, port), family=family, backlog=_BACKLOG), tls=tls)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=is_shared)
+    return Door(listener=listener, tls=tls)
 
 
 @contextmanager

@@ -199,12 +199,13 @@ class Ledger:
                 .values(ending=ending, ended_at=at)
             )
 
-    def associations_lost(self) -> int:
-        """Mark every open association as lost; called when a receiver starts. Gives their number."""
+    def associations_lost(self, receiver: str) -> int:
+        """Mark every open association of a receiver as lost; called when it starts. Gives their number."""
+        of_it = _association.c.association_id.startswith(f"{receiver}/", autoescape=True)
         with self._transaction() as connection:
             return connection.execute(
                 sa.update(_association)
-                .where(_association.c.ending == "open")
+                .where(_association.c.ending == "open", of_it)
                 .values(ending="lost", ended_at=self._now())
             ).rowcount
 

@@ -8,23 +8,28 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from node.adapters.association_request import fault_of_request
 from node.adapters.doors import allow_descriptors, open_door, port_faults
 from node.adapters.lobby import Entrant, Lobby
-from node.adapters.spooling import C_STORE_RQ, Command, SpoolingSocket, TransportLimits, take_over
+from node.adapters.scp_settings import (
+    FIRST_RECEIVER,
+    VERIFICATION_CLASS,
+    ReceiverSettings,
+    application_entity,
+    offered_syntaxes,
+    prepare_pynetdicom,
+)
+from node.adapters.spooling import C_STORE_RQ, Command, SpoolingSocket, take_over
 from node.adapters.spooling_check import fault_of_spooling
-from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.domain.arrival import (
     Arrival,
     AssociationEnding,
@@ -36,10 +41,7 @@ from node.domain.arrival import (
     Unobserved,
 )
 from node.domain.errors import place_of
-from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, admit, classes_for, peer_of
-
-VERIFICATION_CLASS = "1.2.840.10008.1.1"
 
 # PS3.4 B.2.3, "Cannot understand": a fault of ours; the association goes on.
 UNABLE_TO_PROCESS = 0xC001
@@ -47,40 +49,6 @@ UNABLE_TO_PROCESS = 0xC001
 LONGEST_IN_LOG = 80
 
 _log = structlog.get_logger(__name__)
-
-
-# "unchecked" is for the check itself.
-Transport = Literal["spooling", "stock", "unchecked"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsDoor:
-    """A further port, for encrypted connections only."""
-
-    port: int
-    context: ssl.SSLContext
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiverSettings:
-    """How the receiver presents itself."""
-
-    host: str
-    # 0: any free port; ``Receiver.port`` then tells which. None: no unencrypted port.
-    port: int | None
-    association: AssociationPolicy
-    tls: TlsDoor | None = None
-    transport: Transport = "spooling"
-    # SOP Class UID -> name of what is taken.
-    storage_classes: Mapping[str, str] = field(default_factory=lambda: STORAGE_CLASSES)
-    # What we let peers send in one PDU. Large, because each PDU costs a look; 0 would be no bound.
-    maximum_pdu_bytes: int = 128 * 1024
-    # From a connection to its A-ASSOCIATE-RQ, TLS handshake included.
-    association_timeout_s: float = 10.0
-    # Connections that have not asked for an association.
-    maximum_waiting: int = 500
-    # For the bytes of one message; modalities keep associations open for minutes between messages.
-    limits: TransportLimits = field(default_factory=TransportLimits)
 
 
 class Receiver:
@@ -115,6 +83,11 @@ class Receiver:
         self._connections: dict[Any, _Connection] = {}
 
     @property
+    def name(self) -> str:
+        """Give the name of this process."""
+        return self._settings.name
+
+    @property
     def port(self) -> int:
         """Give the first port that is listened on; only between ``start`` and ``stop``."""
         return self.ports[0]
@@ -133,17 +106,17 @@ class Receiver:
             The port or the address cannot be had.
         """
         settings = self._settings
-        # Its default handlers format every message and PDU for the log, whether or not anybody reads it.
-        _config.LOG_HANDLER_LEVEL = "none"
-        # It would abort the association over one malformed UID in a command; ``begin`` refuses that one instance.
-        _config.VALIDATORS["UI"] = lambda _uid: (True, "")
-        self._entity = _application_entity(settings)
+        prepare_pynetdicom()
+        self._entity = application_entity(settings)
         transport = settings.transport
-        if transport == "spooling" and (fault := fault_of_spooling(_for_the_check)) is not None:
+        if transport == "spooling" and (fault := fault_of_spooling(check_receiver)) is not None:
             self._log.warning(
                 "transport falls back", fault=fault, now="stock", what_it_means="receiving is several times slower"
             )
             transport = "stock"
+        if transport == "stock" and settings.shares_ports and settings.name != FIRST_RECEIVER:
+            self._log.warning("not listening", why="the stock transport cannot share a port: the first receiver has it")
+            return
         if transport == "stock":
             self._start_stock()
         else:
@@ -183,7 +156,7 @@ class Receiver:
         allow_descriptors(settings.maximum_waiting + 10 * settings.association.maximum_associations + 200)
         doors = []
         for port, context in self._doors():
-            door = open_door(settings.host, port, tls=context)
+            door = open_door(settings.host, port, tls=context, is_shared=settings.shares_ports)
             self._listeners.append(door.listener)
             doors.append(door)
         self._lobby = Lobby(
@@ -286,7 +259,7 @@ class Receiver:
             asked.setdefault(str(one.abstract_syntax), set()).update(map(str, one.transfer_syntax))
         association.acceptor.supported_contexts = [
             build_context(VERIFICATION_CLASS),
-            *(build_context(uid, _offered(asked[uid])) for uid in sorted(set(asked) & set(classes))),
+            *(build_context(uid, offered_syntaxes(asked[uid])) for uid in sorted(set(asked) & set(classes))),
         ]
 
     def _decide(self, call: Call) -> Rejection | None:
@@ -387,7 +360,8 @@ def _drop(_logger: Any, _method: str, _event: Any) -> Any:
     raise structlog.DropEvent
 
 
-def _for_the_check(begin: Callable[[Arrival], Reception]) -> Receiver:
+def check_receiver(begin: Callable[[Arrival], Reception]) -> Receiver:
+    """Start a receiver on the loopback interface, for `fault_of_spooling`."""
     policy = AssociationPolicy(ae_title="CHECK")
     settings = ReceiverSettings(host="127.0.0.1", port=0, association=policy, transport="unchecked")
     receiver = Receiver(settings, begin=begin, observer=Unobserved(), log=structlog.wrap_logger(None, [_drop]))
@@ -404,7 +378,7 @@ class _Connection:
         self.call = call
         self.transport = transport
         self.caller = Caller(
-            association_id=uuid.uuid4().hex,
+            association_id=f"{receiver.name}/{uuid.uuid4().hex}",
             calling_ae_title=call.calling_ae_title,
             called_ae_title=call.called_ae_title,
             address=call.address,
@@ -477,24 +451,6 @@ class _Faulty:
 
     def abandon(self) -> None:
         """Keep nothing."""
-
-
-def _offered(asked: set[str]) -> list[str]:
-    """Give what we take of the transfer syntaxes asked for, best first; all of ours where that is none of them."""
-    return [uid for uid in TRANSFER_SYNTAXES if uid in asked] or list(TRANSFER_SYNTAXES)
-
-
-def _application_entity(settings: ReceiverSettings) -> Any:
-    entity = AE(ae_title=settings.association.ae_title)
-    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    # Who may call is decided in `domain.peers`, and before pynetdicom counts.
-    entity.maximum_associations = 100_000
-    entity.maximum_pdu_size = settings.maximum_pdu_bytes
-    entity.acse_timeout = settings.association_timeout_s
-    entity.network_timeout = settings.limits.idle_timeout_s
-    entity.add_supported_context(VERIFICATION_CLASS)
-    return entity
 
 
 def _call_of(association: Any) -> Call:

@@ -23,7 +23,8 @@ from rich.markup import escape
 
 from node import DISCLAIMER
 from node.adapters.dicom_files import dataset_loader
-from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.adapters.scp_settings import ReceiverSettings
+from node.adapters.storage_scp import Receiver
 from node.adapters.storage_scu import echo, store
 from node.config import Config, load
 from node.demo.phantom import Scan, WrittenCT, write_planning_ct

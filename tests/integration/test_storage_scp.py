@@ -27,8 +27,9 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from structlog.testing import capture_logs
 
 from node.adapters.inbox import Inbox
+from node.adapters.scp_settings import ReceiverSettings
 from node.adapters.spooling import TransportLimits
-from node.adapters.storage_scp import Receiver, ReceiverSettings
+from node.adapters.storage_scp import Receiver
 from node.dicom.storage import IMAGE_CLASSES, TRANSFER_SYNTAXES
 from node.domain.arrival import Arrival, Reception
 from node.domain.errors import SetupError
@@ -136,7 +137,7 @@ def test_a_series_is_stored_and_told(node: Running) -> None:
     assert node.observer.wait_for_ends(1) == ["released"]
     (caller,) = node.observer.opened
     assert (caller.calling_ae_title, caller.called_ae_title, caller.address) == ("SCANNER", "DELINEATE", "127.0.0.1")
-    assert re.fullmatch("[0-9a-f]{32}", caller.association_id)
+    assert re.fullmatch("receiver/[0-9a-f]{32}", caller.association_id)
     assert [one for one, _ in node.observer.stored] == [caller] * 5
     assert node.observer.ended == [(caller, "released")]
 

@@ -55,17 +55,22 @@ def fail(_connection: sa.Connection) -> None:
 
 
 def test_associations_end_once_and_open_ones_are_lost_at_the_next_start(ledger: Ledger) -> None:
-    ledger.association_contributes("a", "CT1", SERIES, 1.0)
-    ledger.association_contributes("a", "CT1", SERIES, 2.0)
-    ledger.association_contributes("b", "CT2", SERIES, 3.0)
-    ledger.association_ended("a", "released", 4.0)
+    ledger.association_contributes("receiver/a", "CT1", SERIES, 1.0)
+    ledger.association_contributes("receiver/a", "CT1", SERIES, 2.0)
+    ledger.association_contributes("receiver/b", "CT2", SERIES, 3.0)
+    ledger.association_contributes("receiver-2/c", "CT3", SERIES, 3.0)
+    ledger.association_ended("receiver/a", "released", 4.0)
 
-    lost = ledger.associations_lost()
-    ledger.association_ended("b", "released", 5.0)
+    lost = ledger.associations_lost("receiver")
+    ledger.association_ended("receiver/b", "released", 5.0)
 
     endings = {one.association_id: (one.calling_ae_title, one.ending) for one in ledger.associations_of(SERIES)}
     assert lost == 1
-    assert endings == {"a": ("CT1", "released"), "b": ("CT2", "lost")}
+    assert endings == {
+        "receiver/a": ("CT1", "released"),
+        "receiver/b": ("CT2", "lost"),
+        "receiver-2/c": ("CT3", "open"),
+    }
 
 
 def test_an_accepted_series_and_its_jobs_are_all_there_or_not_at_all(ledger: Ledger) -> None:
