@@ -36,6 +36,7 @@ BEGINNING_BYTES = 16 * 1024
 BYTES_PER_GB = 10**9
 # Series of which the names are remembered and the folder is open; the others are looked at again.
 MOST_OPEN_SERIES = 64
+FORGET_SERIES_AFTER_S = 5.0
 # A file system is not asked for its free bytes at every instance.
 LOOK_AT_DISK_EVERY_S = 0.2
 # Coarser than any file system's clock: an mtime older than this is not shared by a later change.
@@ -220,16 +221,21 @@ class Inbox:
         sync_folder(folder)
 
     def _series(self, series_uid: str) -> "_OpenSeries":
+        now = time.monotonic()
         with self._lock:
             series = self._open_series.get(series_uid)
             if series is None:
                 series = _OpenSeries(self.path(series_uid), set(self.file_names(series_uid)))
                 self._open_series[series_uid] = series
-                if len(self._open_series) > MOST_OPEN_SERIES:
-                    self._open_series.popitem(last=False)
-            else:
-                self._open_series.move_to_end(series_uid)
+            series.used_at = now
+            self._open_series.move_to_end(series_uid)
+            while len(self._open_series) > MOST_OPEN_SERIES or now - self._longest_unused > FORGET_SERIES_AFTER_S:
+                self._open_series.popitem(last=False)
             return series
+
+    @property
+    def _longest_unused(self) -> float:
+        return next(iter(self._open_series.values())).used_at
 
     def _make_durable(self, series: "_OpenSeries") -> None:
         with self._lock:
@@ -248,6 +254,7 @@ class _OpenSeries:
         self.folder = str(folder)
         self.names = names
         self.sync = SharedSync(self._sync)
+        self.used_at = 0.0
         # Whether the folder is open, and its own entry durable.
         self.is_open = False
         self._file: _Folder | None = None

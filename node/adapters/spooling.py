@@ -57,6 +57,8 @@ _INVALID_PDU = b"\xff\0\0\0\0\0"
 _WAIT_S = 0.1
 # Then the reactor looks whether it should stop, also while an object of gigabytes comes.
 _PIECES_AT_ONCE = 1000
+# The system takes 1,024 in one call.
+_PIECES_PER_WRITE = 256
 # Data transfer. Not while our answer to a release is due: what a peer sends after that would break pynetdicom's order.
 _MAY_READ = "Sta6"
 _CLOSING = "Sta13"
@@ -369,6 +371,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
             self._command += piece
         else:
             self._pieces.append(piece)
+            if len(self._pieces) >= _PIECES_PER_WRITE:
+                self._write()
         self._start += count
         self._pdv_left -= count
         if not self._pdv_left:

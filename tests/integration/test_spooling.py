@@ -336,6 +336,7 @@ def test_who_does_not_ask_in_time_is_closed(start: Callable[..., Running], said:
 
         with pytest.raises(wire.PeerEnded):
             silent.peek()
+        wait_until(lambda: any(line["event"] == "association rejected" for line in logs))
 
     (line,) = [line for line in logs if line["event"] == "association rejected"]
     assert line["reason"] == "it did not ask for an association within 0.5 s"

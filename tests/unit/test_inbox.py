@@ -342,6 +342,18 @@ def test_a_sync_that_fails_fails_for_the_one_who_made_it_and_is_made_again_for_t
     shared()
 
 
+def test_a_series_to_which_nothing_comes_is_forgotten_and_its_folder_closed(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = arrival()
+    opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.1"))
+    monkeypatch.setattr(inbox_module, "FORGET_SERIES_AFTER_S", 0.0)
+
+    opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.2"))
+
+    assert list(inbox._open_series) == ["1.2.2"]
+
+
 def test_many_threads_that_begin_a_series_at_once_all_succeed(tmp_path: Path) -> None:
     for number in range(20):
         inbox, together = Inbox(tmp_path / str(number), minimum_free_gb=0), threading.Barrier(8)
