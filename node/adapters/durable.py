@@ -61,14 +61,13 @@ class SharedSync:
     that finish instances of one series share the commits of its folder.
     """
 
-    def __init__(self, sync: Callable[[], None]) -> None:
-        self._sync = sync
+    def __init__(self) -> None:
         self._turn = threading.Condition()
         self._begun = self._done = 0
         self._running = False
 
-    def __call__(self) -> None:
-        """Sync, or wait for somebody who does.
+    def __call__(self, sync: Callable[[], None]) -> None:
+        """Sync, or wait for somebody who does; everybody's ``sync`` does the same.
 
         Raises
         ------
@@ -81,16 +80,16 @@ class SharedSync:
                 if self._running:
                     self._turn.wait()
                 else:
-                    self._run()
+                    self._run(sync)
 
-    def _run(self) -> None:
+    def _run(self, sync: Callable[[], None]) -> None:
         self._running = True
         self._begun += 1
         number = self._begun
         self._turn.release()
         done = False
         try:
-            self._sync()
+            sync()
             done = True
         finally:
             self._turn.acquire()

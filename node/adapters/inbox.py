@@ -253,7 +253,7 @@ class _OpenSeries:
     def __init__(self, folder: Path, names: set[str]) -> None:
         self.folder = str(folder)
         self.names = names
-        self.sync = SharedSync(self._sync)
+        self._shared = SharedSync()
         self.used_at = 0.0
         # Whether the folder is open, and its own entry durable.
         self.is_open = False
@@ -263,6 +263,10 @@ class _OpenSeries:
         """Open the folder, whose entry is durable now."""
         self._file = _Folder(self.folder)
         self.is_open = True
+
+    def sync(self) -> None:
+        """Make the folder's entries durable."""
+        self._shared(self._sync)
 
     def _sync(self) -> None:
         file = self._file

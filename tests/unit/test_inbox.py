@@ -313,11 +313,11 @@ def test_one_sync_serves_all_who_wait_and_never_one_that_came_later() -> None:
         go_on.wait(10)
         synced.append(None)
 
-    shared = SharedSync(sync)
+    shared = SharedSync()
     with ThreadPoolExecutor(9) as pool:
-        first = pool.submit(shared)
+        first = pool.submit(shared, sync)
         began.wait(10)
-        later = [pool.submit(shared) for _ in range(8)]
+        later = [pool.submit(shared, sync) for _ in range(8)]
         while len(shared._turn._waiters) < 8:  # type: ignore[attr-defined]
             pass
         go_on.set()
@@ -335,11 +335,11 @@ def test_a_sync_that_fails_fails_for_the_one_who_made_it_and_is_made_again_for_t
         if faults:
             raise faults.pop()
 
-    shared = SharedSync(sync)
+    shared = SharedSync()
 
     with pytest.raises(OSError, match="Input/output"):
-        shared()
-    shared()
+        shared(sync)
+    shared(sync)
 
 
 def test_a_series_to_which_nothing_comes_is_forgotten_and_its_folder_closed(
@@ -347,11 +347,13 @@ def test_a_series_to_which_nothing_comes_is_forgotten_and_its_folder_closed(
 ) -> None:
     one = arrival()
     opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.1"))
+    open_before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(inbox_module, "FORGET_SERIES_AFTER_S", 0.0)
 
     opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.2"))
 
     assert list(inbox._open_series) == ["1.2.2"]
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 def test_many_threads_that_begin_a_series_at_once_all_succeed(tmp_path: Path) -> None:
