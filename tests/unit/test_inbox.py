@@ -347,13 +347,13 @@ def test_a_series_to_which_nothing_comes_is_forgotten_and_its_folder_closed(
 ) -> None:
     one = arrival()
     opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.1"))
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
     monkeypatch.setattr(inbox_module, "FORGET_SERIES_AFTER_S", 0.0)
 
     opened(inbox, one).store(replace(identity_of(one), series_instance_uid="1.2.2"))
 
     assert list(inbox._open_series) == ["1.2.2"]
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
 
 
 def test_many_threads_that_begin_a_series_at_once_all_succeed(tmp_path: Path) -> None:
