@@ -68,9 +68,10 @@ class Lobby:
     enter
         Takes over a connection.
     turned_away
-        Hears of every connection that ends here: its address, or its call where it said that much, and why.
+        Hears of every connection that ends here: its address, or its call where it said that much, and why. Must not
+        wait, nor raise.
     tick
-        Called a few times a second.
+        Called a few times a second; must not wait, nor raise.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Lobby:
                 if isinstance(key.data, Door):
                     self._accept(key.data)
                 elif key.data in self._waiting:  # not closed a moment ago to make room
-                    self._go_on(key.data)
+                    self._go_on_guarded(key.data)
             now = time.monotonic()
             self._close_overdue(now)
             if now >= next_tick:
@@ -155,6 +156,16 @@ class Lobby:
         )
         self._waiting[waiting] = None
         self._selector.register(connection, selectors.EVENT_READ, waiting)
+
+    def _go_on_guarded(self, waiting: _Waiting) -> None:
+        """Go on with one connection; whatever goes wrong with it, the others are still waited for."""
+        try:
+            self._go_on(waiting)
+        except Exception as error:
+            if waiting in self._waiting:
+                self._forget(waiting)
+            waiting.connection.close()
+            self._turned_away(_call(waiting), f"a fault of ours: {type(error).__name__}")
 
     def _go_on(self, waiting: _Waiting) -> None:
         try:

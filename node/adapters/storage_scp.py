@@ -4,11 +4,14 @@ Decodes nothing, decides nothing: ``begin`` gives where an instance's bytes go a
 what happens. Two transports carry the bytes: `spooling`, ours, and pynetdicom's own, to fall back to.
 """
 
+import queue
 import socket
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -47,6 +50,7 @@ from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, adm
 UNABLE_TO_PROCESS = 0xC001
 
 LONGEST_IN_LOG = 80
+MOST_UNTOLD_REJECTIONS = 1000
 
 _log = structlog.get_logger(__name__)
 
@@ -79,6 +83,7 @@ class Receiver:
         self._entity: Any = None
         self._lobby: Lobby | None = None
         self._listeners: list[socket.socket] = []
+        self._rejections: queue.Queue[tuple[Caller, str, float] | None] = queue.Queue(MOST_UNTOLD_REJECTIONS)
         # By pynetdicom's own object; from the request to the end of its threads.
         self._connections: dict[Any, _Connection] = {}
 
@@ -107,6 +112,7 @@ class Receiver:
         """
         settings = self._settings
         prepare_pynetdicom()
+        threading.Thread(target=self._tell_rejections, name="rejections", daemon=True).start()
         self._entity = application_entity(settings)
         transport = settings.transport
         if transport == "spooling" and (fault := fault_of_spooling(check_receiver)) is not None:
@@ -139,6 +145,7 @@ class Receiver:
         for connection in list(self._connections.values()):
             self._sweep(connection, at_the_end=True)
         self._entity = None
+        self._rejections.put(None)
         self._log.info("stopped listening", ae_title=self._settings.association.ae_title)
 
     # The two transports ----------------------------------------------------------------------------------------------
@@ -276,7 +283,13 @@ class Receiver:
         )
         self._log.warning("association rejected", reason=reason, calling=call.calling_ae_title, address=call.address)
         if call.calling_ae_title:  # else a port scan or a health check: the log is enough
-            self._guarded("association_rejected", caller, reason, self._clock())
+            with suppress(queue.Full):  # a flood of them: also then
+                self._rejections.put_nowait((caller, reason, self._clock()))
+
+    def _tell_rejections(self) -> None:
+        """Tell the observer apart from the lobby, which must not wait for a database."""
+        while (rejection := self._rejections.get()) is not None:
+            self._guarded("association_rejected", *rejection)
 
     def _on_established(self, event: Any) -> None:
         connection = self._connections[event.assoc]

@@ -1,5 +1,6 @@
 """The spooling transport and the lobby, against callers that no library would be."""
 
+import os
 import socket
 import threading
 import time
@@ -450,6 +451,28 @@ def gets_in(node: Running) -> bool:
     except wire.PeerEnded:
         return False
     return True
+
+
+def test_a_fault_with_one_connection_is_not_that_of_the_others(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, capture_logs() as logs, wire.Connection(node.receiver.port) as caller:
+        # As if no descriptor were left.
+        patched.setattr(os, "eventfd", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        caller.send(wire.associate_request(CONTEXTS))
+        with pytest.raises(wire.PeerEnded):
+            caller.peek()
+        wait_until(lambda: any("a fault of ours" in str(line.get("reason")) for line in logs))
+
+    assert gets_in(node)
+
+
+def test_an_observer_that_waits_keeps_nobody_out(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(node.observer, "association_rejected", lambda *_: go_on.wait(20))
+    with wire.Connection(node.receiver.port) as caller, pytest.raises(wire.PeerEnded, match="rejected"):
+        caller.associate(CONTEXTS, called=" ")
+
+    assert gets_in(node)
+    go_on.set()
 
 
 # The check at the start ----------------------------------------------------------------------------------------------
