@@ -74,13 +74,13 @@ class Inbox:
         # Series -> (mtime, number of files) of folders whose mtime had settled when they were counted.
         self._counted: dict[str, tuple[int, int]] = {}
         try:
-            for wanted in (self._incoming_folder, folder / REJECTED):
+            for wanted in (folder / INCOMING, folder / REJECTED):
                 make_durable_folder(wanted)
         except OSError as error:
             raise SetupError(
                 f"The inbox {folder} cannot be made: {error.strerror}.", "Give another node.data_dir, or its rights."
             ) from error
-        if not os.access(self._incoming_folder, os.W_OK | os.X_OK):
+        if not os.access(folder / INCOMING, os.W_OK | os.X_OK):
             raise SetupError(f"The inbox {folder} cannot be written to.", "Mend the rights of node.data_dir.")
 
     def remove_unfinished(self) -> int:
@@ -88,6 +88,7 @@ class Inbox:
 
         For its start, before it writes. Gives the number of files.
         """
+        make_durable_folder(self._incoming_folder)
         unfinished = list(self._incoming_folder.glob("*.part"))
         for path in unfinished:
             path.unlink(missing_ok=True)
@@ -120,7 +121,7 @@ class Inbox:
             raise _not_taken(error) from error
 
     def _open_anew(self, arrival: Arrival) -> "Part":
-        """Begin once more where somebody removed the folder while we run."""
+        """Begin once more where this is the first, or somebody removed the folder while we run."""
         try:
             make_durable_folder(self._incoming_folder)
             return Part(self, self._incoming(), arrival)

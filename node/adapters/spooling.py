@@ -11,41 +11,39 @@ its service class' ``SCP``; that a PDU of unknown type makes it abort.
 """
 
 import os
-import queue
 import select
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO
-from pynetdicom.service_class import VerificationServiceClass
 from pynetdicom.transport import AssociationSocket
 
+from node.adapters.waking import WAIT_S, ServingQueue, WakingQueue
+from node.dicom.command import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    IS_COMMAND,
+    IS_LAST,
+    P_DATA,
+    PDU_HEADER,
+    PDV_HEADER,
+    Command,
+    encode_echo_request,
+    encode_store_response,
+    p_data_tf,
+    read_command,
+)
 from node.domain.arrival import Reception, StoreAnswer
 
-# PS3.8 9.3.5, 9.3.6, 9.3.8.
-_P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 0x04, 0x05, 0x06, 0x07
-_PDU_HEADER = struct.Struct(">BxL")
-# PS3.8 9.3.5.1 and E.2: length, presentation context, message control header.
-_PDV_HEADER = struct.Struct(">LBB")
-_IS_COMMAND, _IS_LAST = 1, 2
-# PS3.7 E.1: Command Field. What a Storage SCP is asked.
-C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x8001, 0x0030, 0x0FFF
-_NO_DATA_SET = 0x0101
-_VERIFICATION_CLASS = "1.2.840.10008.1.1"
-# PS3.7 6.3.1: commands are Implicit VR Little Endian, elements of group 0000.
-_ELEMENT = struct.Struct("<HHL")
-_AFFECTED_SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
-_DATA_SET_TYPE, _STATUS, _OFFENDING_ELEMENT, _ERROR_COMMENT = 0x0800, 0x0900, 0x0901, 0x0902
-_AFFECTED_SOP_INSTANCE_UID = 0x1000
-
+# PS3.8 9.3.6, 9.3.8.
+_RELEASE_RQ, _RELEASE_RP, _ABORT = 0x05, 0x06, 0x07
 # A command is some hundred bytes.
 LONGEST_COMMAND = 16 * 1024
 # Larger than what we announce, for peers that do not listen; what is larger still is no P-DATA-TF.
@@ -54,7 +52,6 @@ BUFFER_BYTES = 256 * 1024
 # An unknown PDU type: pynetdicom aborts the association and tells everybody (PS3.8 9.2.2, Evt19).
 _INVALID_PDU = b"\xff\0\0\0\0\0"
 
-_WAIT_S = 0.1
 # Then the reactor looks whether it should stop, also while an object of gigabytes comes.
 _PIECES_AT_ONCE = 1000
 # The system takes 1,024 in one call.
@@ -75,17 +72,6 @@ class TransportLimits:
     slowest_bytes_per_s: float = 4096.0
     # A data set that is longer than this is not even counted to its end.
     largest_message_bytes: int = 4 * 2**30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """What a command set says that decides about its data set; texts as sent, without padding."""
-
-    field: int
-    message_id: int
-    has_data_set: bool
-    affected_sop_class_uid: str
-    affected_sop_instance_uid: str
 
 
 class Owner(Protocol):
@@ -272,7 +258,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
 
     def _pause(self, waiter: Any) -> bool:
         """Wait for the peer or for ``wake``; tells whether the peer is there to be read."""
-        events = dict(waiter.poll(_WAIT_S * 1000))
+        events = dict(waiter.poll(WAIT_S * 1000))
         if self._wake in events:
             with suppress(OSError):
                 os.eventfd_read(self._wake)
@@ -313,18 +299,18 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         return self._take_pdu_header()
 
     def _take_pdu_header(self) -> bool:
-        if self._end - self._start < _PDU_HEADER.size:
+        if self._end - self._start < PDU_HEADER.size:
             return False
-        kind, length = _PDU_HEADER.unpack_from(self._buffer, self._start)
-        if kind == _P_DATA:
-            if not _PDV_HEADER.size <= length <= LARGEST_PDU:
+        kind, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        if kind == P_DATA:
+            if not PDV_HEADER.size <= length <= LARGEST_PDU:
                 raise _ViolationError(f"a P-DATA-TF of {length} bytes")
-            self._start += _PDU_HEADER.size
+            self._start += PDU_HEADER.size
             self._pdu_left = length
             return True
         if kind not in (_RELEASE_RQ, _RELEASE_RP, _ABORT) or length != 4:
             raise _ViolationError(f"a PDU of type {kind:02X} and {length} bytes within an association")
-        whole = _PDU_HEADER.size + length
+        whole = PDU_HEADER.size + length
         if self._end - self._start < whole:
             return False
         self._given += self._view[self._start : self._start + whole]
@@ -332,16 +318,16 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         return True
 
     def _take_pdv_header(self) -> bool:
-        if self._end - self._start < _PDV_HEADER.size:
+        if self._end - self._start < PDV_HEADER.size:
             return False
-        length, context_id, control = _PDV_HEADER.unpack_from(self._buffer, self._start)
+        length, context_id, control = PDV_HEADER.unpack_from(self._buffer, self._start)
         # The length counts context and control header (2), the PDU also the length itself (4).
-        if not 2 <= length <= self._pdu_left - 4 or 0 < self._pdu_left - 4 - length < _PDV_HEADER.size:
+        if not 2 <= length <= self._pdu_left - 4 or 0 < self._pdu_left - 4 - length < PDV_HEADER.size:
             raise _ViolationError(f"a PDV of {length} bytes in {self._pdu_left} bytes of P-DATA-TF")
-        self._start += _PDV_HEADER.size
+        self._start += PDV_HEADER.size
         self._pdu_left -= 4 + length
         self._pdv_left = length - 2
-        self._control = control & (_IS_COMMAND | _IS_LAST)
+        self._control = control & (IS_COMMAND | IS_LAST)
         self._check_order(context_id)
         if not self._pdv_left:
             self._end_fragment()
@@ -355,7 +341,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
             self._context_id = context_id
         if context_id != self._context_id:
             raise _ViolationError("a message changes its presentation context")
-        if bool(self._control & _IS_COMMAND) == self._awaits_data_set:
+        if bool(self._control & IS_COMMAND) == self._awaits_data_set:
             raise _ViolationError(
                 "a command within a data set" if self._awaits_data_set else "a data set without command"
             )
@@ -365,7 +351,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         if not count:
             return False
         piece = self._view[self._start : self._start + count]
-        if self._control & _IS_COMMAND:
+        if self._control & IS_COMMAND:
             if len(self._command) + count > LONGEST_COMMAND:
                 raise _ViolationError(f"a command of more than {LONGEST_COMMAND} bytes")
             self._command += piece
@@ -380,9 +366,9 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         return True
 
     def _end_fragment(self) -> None:
-        if not self._control & _IS_LAST:
+        if not self._control & IS_LAST:
             return
-        if self._control & _IS_COMMAND:
+        if self._control & IS_COMMAND:
             self._end_command()
         else:
             self._answer_store()
@@ -399,7 +385,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
             self._forget_message()  # nothing that we do takes so long
         elif command.field == C_ECHO_RQ and not command.has_data_set:
             # Not as it came: what pynetdicom cannot decode in it would end its thread.
-            self._given += b"".join(_p_data(self._context_id, encode_echo_request(command)))
+            self._given += b"".join(p_data_tf(self._context_id, encode_echo_request(command)))
             self._forget_message()
         else:
             raise _ViolationError(f"command {command.field:04X}, which a Storage SCP is not asked")
@@ -416,7 +402,7 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         self._reception = None
         response = encode_store_response(command, self._owner.finish(command, reception))
         largest = self.assoc.requestor.maximum_length or 0
-        for pdu in _p_data(context_id, response, largest=largest):
+        for pdu in p_data_tf(context_id, response, largest=largest):
             self.socket.sendall(pdu)
         self._forget_message()
 
@@ -438,139 +424,12 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
             self._owner.broken(reason)
 
 
-def read_command(encoded: bytes | bytearray) -> Command:
-    """Read a command set as far as deciding needs it; a damaged one reads as an unknown command."""
-    values: dict[int, bytes] = {}
-    position = 0
-    while position + _ELEMENT.size <= len(encoded):
-        group, element, length = _ELEMENT.unpack_from(encoded, position)
-        position += _ELEMENT.size
-        if group == 0:
-            values[element] = bytes(encoded[position : position + length])
-        position += length
-    return Command(
-        field=_number(values.get(_COMMAND_FIELD), otherwise=0),
-        message_id=_number(values.get(_MESSAGE_ID), otherwise=0),
-        has_data_set=_number(values.get(_DATA_SET_TYPE), otherwise=_NO_DATA_SET) != _NO_DATA_SET,
-        affected_sop_class_uid=_text(values.get(_AFFECTED_SOP_CLASS_UID)),
-        affected_sop_instance_uid=_text(values.get(_AFFECTED_SOP_INSTANCE_UID)),
-    )
-
-
-def _number(value: bytes | None, *, otherwise: int) -> int:
-    return otherwise if value is None or len(value) != 2 else int.from_bytes(value, "little")
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("ascii", errors="replace").strip("\0 ")
-
-
-def encode_echo_request(command: Command) -> bytes:
-    """Encode the command set of a C-ECHO-RQ, PS3.7 9.3.5.1."""
-    elements = (
-        (_AFFECTED_SOP_CLASS_UID, _padded(_VERIFICATION_CLASS, b"\0")),
-        (_COMMAND_FIELD, C_ECHO_RQ.to_bytes(2, "little")),
-        (_MESSAGE_ID, command.message_id.to_bytes(2, "little")),
-        (_DATA_SET_TYPE, _NO_DATA_SET.to_bytes(2, "little")),
-    )
-    return _encoded(elements)
-
-
-def encode_store_response(command: Command, answer: StoreAnswer) -> bytes:
-    """Encode the command set of a C-STORE-RSP, PS3.7 9.3.1.2."""
-    offending = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in answer.offending_elements)
-    elements = (
-        (_AFFECTED_SOP_CLASS_UID, _padded(command.affected_sop_class_uid, b"\0")),
-        (_COMMAND_FIELD, C_STORE_RSP.to_bytes(2, "little")),
-        (_MESSAGE_ID_RESPONDED_TO, command.message_id.to_bytes(2, "little")),
-        (_DATA_SET_TYPE, _NO_DATA_SET.to_bytes(2, "little")),
-        (_STATUS, answer.status.to_bytes(2, "little")),
-        (_OFFENDING_ELEMENT, offending),
-        (_ERROR_COMMENT, _padded(answer.error_comment, b" ")),
-        (_AFFECTED_SOP_INSTANCE_UID, _padded(command.affected_sop_instance_uid, b"\0")),
-    )
-    return _encoded(elements)
-
-
-def _encoded(elements: Iterable[tuple[int, bytes]]) -> bytes:
-    encoded = b"".join(_ELEMENT.pack(0, element, len(value)) + value for element, value in elements if value)
-    return _ELEMENT.pack(0, 0, 4) + struct.pack("<L", len(encoded)) + encoded
-
-
-def _padded(text: str, padding: bytes) -> bytes:
-    value = text.encode("ascii", errors="replace")
-    return value + padding * (len(value) % 2)
-
-
-def _p_data(context_id: int, command: bytes, *, largest: int = 0) -> Iterator[bytes]:
-    """Encode a command as P-DATA-TF, in several where the peer takes only small ones; 0: any."""
-    size = max(largest - _PDV_HEADER.size, 1) if largest else len(command)
-    for start in range(0, len(command), size):
-        piece = command[start : start + size]
-        control = _IS_COMMAND | (_IS_LAST if start + size >= len(command) else 0)
-        yield (
-            _PDU_HEADER.pack(_P_DATA, _PDV_HEADER.size + len(piece))
-            + _PDV_HEADER.pack(2 + len(piece), context_id, control)
-            + piece
-        )
-
-
 def _bound_waiting(connection: socket.socket, timeout_s: float) -> None:
     """A peer that does not read our answers must not hold a thread for ever."""
     if isinstance(connection, ssl.SSLSocket):
         connection.settimeout(timeout_s)
     else:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s) or 1, 0))
-
-
-# pynetdicom's threads, woken instead of polling --------------------------------------------------------------------
-
-
-class WakingQueue(queue.Queue[Any]):
-    """A queue that tells somebody of what is put into it."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put, then tell."""
-        super().put(item, block, timeout)
-        self._tell()
-
-
-class ServingQueue(queue.Queue[Any]):
-    """The queue of decoded DIMSE messages, which are C-ECHO requests: serves each where it is put.
-
-    So the reactor answers before it reads on, and what a peer sends without reading the answers piles up nowhere.
-    ``get`` then is only asked by the association's thread in its loop, and lets it sleep until something stirs.
-    """
-
-    def __init__(self, association: Association) -> None:
-        super().__init__()
-        self._association = association
-        self._stirred = threading.Event()
-
-    def stir(self) -> None:
-        """Let the association's thread look around now."""
-        self._stirred.set()
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Serve a C-ECHO request."""
-        context_id, message = item
-        context = next((one for one in self._association.accepted_contexts if one.context_id == context_id), None)
-        if context is None or not isinstance(message, C_ECHO):
-            return
-        try:
-            VerificationServiceClass(self._association).SCP(message, context)
-        except Exception:  # as pynetdicom does with a message that it cannot make sense of
-            self._association.dul.event_queue.put("Evt19")
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Sleep until something stirs; there is never anything to get."""
-        self._stirred.wait(_WAIT_S)
-        self._stirred.clear()
-        raise queue.Empty
 
 
 def take_over(association: Association, connection: SpoolingSocket) -> None:

@@ -31,8 +31,9 @@ from node.adapters.scp_settings import (
     offered_syntaxes,
     prepare_pynetdicom,
 )
-from node.adapters.spooling import C_STORE_RQ, Command, SpoolingSocket, take_over
+from node.adapters.spooling import SpoolingSocket, take_over
 from node.adapters.spooling_check import fault_of_spooling
+from node.dicom.command import C_STORE_RQ, Command
 from node.domain.arrival import (
     Arrival,
     AssociationEnding,

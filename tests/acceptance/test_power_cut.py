@@ -90,7 +90,9 @@ class Traced:
         return [
             answer.message_id
             for answer in self.answers
-            if not any(
+            # What the receiver answers itself when it tries its transport at the start is no success.
+            if answer.status == 0x0000
+            and not any(
                 is_found_at_the_next_start(path) and self.hold(numbers, self.sent[answer.message_id])
                 for path, numbers in answer.survivors.items()
             )

@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 from node.adapters import spooling
 from node.adapters.inbox import Inbox
 from node.adapters.scp_settings import ReceiverSettings
-from node.adapters.spooling import TransportLimits, encode_store_response, read_command
+from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver
+from node.dicom.command import encode_store_response, read_command
 from node.domain.arrival import Arrival, Fragment, Reception, StoreAnswer
 from node.domain.peers import AssociationPolicy
 from node.stages.receive import begin

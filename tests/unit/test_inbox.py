@@ -119,6 +119,7 @@ def test_nothing_half_written_is_ever_seen_and_the_next_start_removes_it(inbox: 
 def test_success_comes_after_file_folder_and_parent_are_synced(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     one = arrival()
     series = inbox.path(identity_of(one).series_instance_uid)
+    inbox.remove_unfinished()
     steps = recorded_steps(monkeypatch)
 
     store(inbox, one)
