@@ -56,6 +56,7 @@ LARGEST_INFLATED_BYTES = 2**31
 DEEPEST_NESTING = 1_000
 MOST_ELEMENTS = 2_000_000
 _INFLATE_AT_ONCE = 2**18
+_BEGINNING = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +139,15 @@ class _Source(Protocol):
 class _Bytes:
     def __init__(self, data_set: Readable) -> None:
         self._bytes, self._end, self._position = data_set, len(data_set), 0
+        # Where almost all elements of an image lie: taken out once, not for each of them.
+        self._beginning = bytes(data_set[0:_BEGINNING])
 
     def take(self, count: int) -> bytes:
-        start, self._position = self._position, min(self._position + count, self._end)
+        start, end = self._position, self._position + count
+        if end <= len(self._beginning):
+            self._position = end
+            return self._beginning[start:end]
+        self._position = min(end, self._end)
         return bytes(self._bytes[start : self._position])
 
     def skip(self, count: int) -> int:

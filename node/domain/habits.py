@@ -18,6 +18,9 @@ LONGEST_WAIT_S = 600.0
 LESSONS_REMEMBERED = 50
 # From an instance's file to the note of its association; both are synced to disk between.
 _NOTED_WITHIN_S = 5.0
+# Files' times go in ticks of some milliseconds, behind the clock that notes associations: a gap as short as that
+# cannot be told to lie between two of them, and is no pause.
+_SAME_MOMENT_S = 0.05
 # Fewer instances show no gaps worth the name.
 LEAST_INSTANCES = 3
 
@@ -110,7 +113,7 @@ def _lesson(
         gap_s = after - before
         if gap_s > LONGEST_WAIT_S or any(before <= at <= after for at in broken_at):
             continue
-        if any(opened_at <= before and after <= ended_at for opened_at, ended_at in spans):
+        if gap_s <= _SAME_MOMENT_S or any(opened_at <= before and after <= ended_at for opened_at, ended_at in spans):
             within_s = max(within_s, gap_s)
         else:
             between_s = max(between_s, gap_s)

@@ -36,6 +36,13 @@ def test_a_gap_within_one_association_is_no_gap_between() -> None:
     assert (lesson.calling_ae_title, lesson.instances, lesson.learned_at) == ("CT1", 4, 500.0)
 
 
+def test_files_of_one_tick_before_their_association_was_noted_are_no_gap_between() -> None:
+    # The clock of files lags: the second file was written after the note, and says 4 ms before it.
+    lesson = lesson_of(arrived(100.0, 100.004, 100.5), association("a", 100.005, 101.0))
+
+    assert lesson.between_s == 0.0
+
+
 def test_a_gap_that_no_association_spans_is_between() -> None:
     lesson = lesson_of(
         arrived(100.0, 101.0, 121.0, 122.5), association("a", 100.01, 101.2), association("b", 121.02, 123.0)
