@@ -13,9 +13,9 @@ from zlib import error as ZlibError  # noqa: N812 - a class with a lower-case na
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from node.dicom import UNREADABLE
 from node.dicom.headers import HEADER_TAGS, received_instance
 from node.domain.errors import InputError, ResourceError
 from node.domain.instance import ReceivedInstance
@@ -30,20 +30,6 @@ _META_GROUP_STARTS = {b"\x02\x00\x00\x00", b"\x02\x00\x01\x00"}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _PIXEL_DATA_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
-# What pydicom raises on files that are cut off or not what they say.
-_UNREADABLE = (
-    BytesLengthException,
-    InvalidDicomError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-    RecursionError,
-    struct.error,
-    ZlibError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +61,7 @@ def read_file(path: Path) -> ReceivedInstance:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=HEADER_TAGS)
             _check_is_instance(dataset)
             pixel_digest = _pixel_digest(file, dataset)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"not readable as DICOM: {type(error).__name__}") from error
         except OSError as error:
             if error.errno is not None:
@@ -97,7 +83,7 @@ def dataset_loader(folder: Path, files: Mapping[str, str]) -> Callable[[str], Da
     def load(sop_instance_uid: str) -> Dataset:
         try:
             return pydicom.dcmread(folder / files[sop_instance_uid], force=True)
-        except (*_UNREADABLE, OSError) as error:
+        except (*UNREADABLE, OSError) as error:
             raise InputError(f"Instance {sop_instance_uid} is not readable: {type(error).__name__}.") from error
 
     return load
@@ -173,7 +159,7 @@ def _series_of(path: Path) -> str:
     try:
         header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
         return str(header.get("SeriesInstanceUID") or "")
-    except (*_UNREADABLE, OSError):
+    except (*UNREADABLE, OSError):
         return ""
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node.adapters.doors import Door
-from node.domain.peers import Call, Rejection
+from node.domain.peers import Call, Rejection, printable
 
 # PS3.8 9.3.2: of an A-ASSOCIATE-RQ, type, reserved and length; then version, reserved, called and calling AE title.
 _HEADER_LENGTH = 6
@@ -287,5 +287,4 @@ def _call(waiting: _Waiting) -> Call:
 
 
 def _title(field_of_pdu: Any) -> str:
-    text = bytes(field_of_pdu).decode("ascii", errors="replace").strip("\0 ")
-    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
+    return printable(bytes(field_of_pdu).decode("ascii", errors="replace").strip("\0 "))

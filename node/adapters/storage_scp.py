@@ -45,7 +45,7 @@ from node.domain.arrival import (
     Unobserved,
 )
 from node.domain.errors import place_of
-from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, admit, classes_for, peer_of
+from node.domain.peers import Admission, AssociationPolicy, Call, Rejection, admit, classes_for, peer_of, printable
 
 # PS3.4 B.2.3, "Cannot understand": a fault of ours; the association goes on.
 UNABLE_TO_PROCESS = 0xC001
@@ -348,7 +348,7 @@ class Receiver:
                 "instance refused",
                 status=f"{answer.status:04X}",
                 reason=answer.error_comment,
-                sop_instance=_printable(sop_instance_uid),
+                sop_instance=printable(sop_instance_uid)[:LONGEST_IN_LOG],
                 **_fields(caller),
             )
             self._guarded("instance_refused", caller, answer, self._clock())
@@ -470,8 +470,8 @@ class _Faulty:
 def _call_of(association: Any) -> Call:
     requested = association.requestor.primitive
     return Call(
-        calling_ae_title=_printable(_text(requested.calling_ae_title)),
-        called_ae_title=_printable(_text(requested.called_ae_title)),
+        calling_ae_title=printable(_text(requested.calling_ae_title))[:LONGEST_IN_LOG],
+        called_ae_title=printable(_text(requested.called_ae_title))[:LONGEST_IN_LOG],
         address=str(association.requestor.address),
     )
 
@@ -492,7 +492,3 @@ def _response(answer: StoreAnswer) -> Dataset:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value).strip("\0 ")
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)[:LONGEST_IN_LOG]

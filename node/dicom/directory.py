@@ -1,27 +1,11 @@
 """Read which files a DICOMDIR names (PS3.3 F.3.2.2, PS3.10 8): an index, itself no image."""
 
-import struct
 from io import BytesIO
 
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from node.dicom import UNREADABLE
 from node.domain.errors import InputError
-
-# What pydicom raises on files that are cut off or not what they say.
-_UNREADABLE = (
-    BytesLengthException,
-    InvalidDicomError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-    RecursionError,
-    OSError,
-    struct.error,
-)
 
 
 def referenced_files(written: bytes) -> frozenset[tuple[str, ...]]:
@@ -36,7 +20,7 @@ def referenced_files(written: bytes) -> frozenset[tuple[str, ...]]:
         records = pydicom.dcmread(BytesIO(written)).DirectoryRecordSequence
         named = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
         return frozenset(comparable([one] if isinstance(one, str) else list(one)) for one in named)
-    except _UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         raise InputError(f"a DICOMDIR that cannot be read: {type(error).__name__}") from error
 
 

@@ -33,7 +33,10 @@ class FileMeta:
 
 
 def is_uid(text: str) -> bool:
-    """Tell whether a text is a UID; leading zeros in a component pass, as some scanners write them."""
+    """Tell whether a text is a UID (PS3.5 9.1), and nothing that a file system could read as more.
+
+    Leading zeros in a component pass: some scanners write them, and they are harmless in a file name.
+    """
     return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
 
 

@@ -121,3 +121,8 @@ def _why_unknown(call: Call, peers: Sequence[Peer]) -> str:
     if any(_is_titled(call, peer) for peer in peers):
         return "its AE title is on the list of peers, its address is not"
     return "its AE title is not on the list of peers"
+
+
+def printable(text: str) -> str:
+    """Replace what is no printable ASCII: a title or an identifier of a stranger, on its way into a log."""
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in text)

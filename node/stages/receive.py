@@ -3,7 +3,6 @@
 Success is said only for what survives a power cut. What is refused is kept beside the reason, unless the disk is low.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,6 +18,7 @@ from node.dicom.envelope import (
     read_envelope,
     series_of,
 )
+from node.dicom.file_meta import is_uid
 from node.domain.arrival import Arrival, Fragment, InstanceIdentity, LackingInstance, Readable, StoreAnswer
 from node.domain.errors import InputError, ResourceError
 from node.stages.ports import Inbox, Part
@@ -90,9 +90,6 @@ STORE_STATUSES = (
     ),
 )
 
-# PS3.5 9.1, but leading zeros in a component pass: some scanners write them, and they are harmless in a file name.
-UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)+")
-LONGEST_UID = 64
 # PS3.5 6.2: LO, the VR of Error Comment (0000,0902).
 LONGEST_ERROR_COMMENT = 64
 # The identifiers of groups 0008 to 0020 lie within the first few thousand bytes of any image.
@@ -192,7 +189,7 @@ class InstanceReception:
         """Tell which series now lacks which instance, if the data set is whole enough to say."""
         series_uid = series_of(self._beginning, self._arrival.transfer_syntax_uid)
         sop_uid = self._arrival.affected_sop_instance_uid
-        if not (is_safe_uid(series_uid) and is_safe_uid(sop_uid)):
+        if not (is_uid(series_uid) and is_uid(sop_uid)):
             return None
         return LackingInstance(series_instance_uid=series_uid, sop_instance_uid=sop_uid)
 
@@ -211,11 +208,6 @@ def examine(arrival: Arrival, data_set: Readable) -> InstanceIdentity | StoreAns
     )
 
 
-def is_safe_uid(text: str) -> bool:
-    """Tell whether a text is a UID and nothing that a file system could read as more."""
-    return len(text) <= LONGEST_UID and UID_PATTERN.fullmatch(text) is not None
-
-
 def _faults(arrival: Arrival, envelope: Envelope) -> Iterator[StoreAnswer]:
     """Yield what is wrong, the gravest first."""
     if arrival.affected_sop_class_uid != arrival.abstract_syntax_uid:
@@ -228,7 +220,7 @@ def _faults(arrival: Arrival, envelope: Envelope) -> Iterator[StoreAnswer]:
     ):
         if not uid:
             yield _refusal(CANNOT_UNDERSTAND, f"{name} {name_of(tag)} is missing or empty", tag)
-        elif not is_safe_uid(uid):
+        elif not is_uid(uid):
             yield _refusal(CANNOT_UNDERSTAND, f"{name} {name_of(tag)} is not a UID", tag)
     if envelope.sop_class_uid != arrival.affected_sop_class_uid:
         yield _refusal(DOES_NOT_MATCH_SOP_CLASS, "SOP Class UID is not the Affected SOP Class UID", SOP_CLASS_UID)

@@ -13,6 +13,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 
 from node.dicom import envelope
+from node.dicom.file_meta import is_uid
 from node.domain.arrival import (
     Arrival,
     Fragment,
@@ -31,7 +32,6 @@ from node.stages.receive import (
     ReceiveLimits,
     begin,
     examine,
-    is_safe_uid,
 )
 from tests.builders import ct_series, grid, uid
 
@@ -262,7 +262,7 @@ def test_a_missing_or_empty_identifier_is_named(keyword: str, empty: bool) -> No
 )
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_a_uid_that_could_leave_the_folder_is_refused(escape: str) -> None:
-    assert not is_safe_uid(escape)
+    assert not is_uid(escape)
     for tag in (b"\x20\x00\x0e\x00", b"\x20\x00\x0d\x00", b"\x08\x00\x18\x00"):
         value = escape.encode() + b"\0" * (len(escape) % 2)
         element = tag + b"UI" + struct.pack("<H", len(value)) + value
@@ -275,7 +275,7 @@ def test_a_uid_that_could_leave_the_folder_is_refused(escape: str) -> None:
 
 
 def test_uids_with_leading_zeros_pass_because_scanners_write_them() -> None:
-    assert is_safe_uid("1.2.0840.010")
+    assert is_uid("1.2.0840.010")
 
 
 def test_the_sop_class_must_be_that_of_the_command() -> None:
@@ -357,7 +357,7 @@ def test_any_damaged_byte_gets_an_answer_and_safe_names(position: int, bits: int
     verdict = whole.but(data_set=bytes(damaged)).examined()
 
     if isinstance(verdict, InstanceIdentity):
-        assert all(map(is_safe_uid, (verdict.series_instance_uid, verdict.sop_instance_uid)))
+        assert all(map(is_uid, (verdict.series_instance_uid, verdict.sop_instance_uid)))
     else:
         assert verdict.status in {status.code for status in STORE_STATUSES}
 
