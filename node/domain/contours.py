@@ -25,8 +25,8 @@ from node.domain.errors import VerificationError
 from node.domain.grid import Grid
 from node.domain.masks import BACKGROUND, CroppedMask, Mask, Masks
 from node.domain.scanlines import Points, rasterise
-from node.domain.structures import Contour, Omitted, Structure, StructureDefinition, StructureSet
-from node.domain.volume import LabelMap
+from node.domain.structures import Contour, Drawing, Omitted, Structure, StructureDefinition, StructureSet
+from node.domain.volume import LabelMap, Probabilities
 
 __all__ = ["build_structures", "rasterise"]
 
@@ -41,6 +41,9 @@ GUARD_PIXELS = 0.04
 # A contour's area may differ from that of its pixels by this fraction before a finer tracing is tried. Blurring
 # shrinks convex shapes by about 1/radius² (in pixels), so organs pass and nerves do not.
 AREA_TOLERANCE = 0.02
+
+
+AS_THE_GRID_ASKS = Drawing()
 
 
 class Tracing(NamedTuple):
@@ -67,7 +70,12 @@ class Outline:
     rings: tuple[Points, ...]
 
 
-def build_structures(label_map: LabelMap, definitions: Sequence[StructureDefinition]) -> StructureSet:
+def build_structures(
+    label_map: LabelMap,
+    definitions: Sequence[StructureDefinition],
+    drawing: Drawing = AS_THE_GRID_ASKS,
+    probabilities: Probabilities | None = None,
+) -> StructureSet:
     """Draw the contours of each defined structure.
 
     Contours hold exactly the structure's voxels under the rule of ``scanlines``. Their coordinates are rounded:

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from node.domain.structures import StructureDefinition
-from node.domain.volume import LabelMap
+from node.domain.volume import Box, LabelMap
 
 Mask = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 
 BACKGROUND = 0
 

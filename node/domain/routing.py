@@ -8,6 +8,9 @@ from typing import Literal
 
 OutputKind = Literal["rtstruct", "seg"]
 
+# How a Segmentation holds its segments (PS3.3 C.8.20.2, Segmentation Type (0062,0001)).
+SegmentationEncoding = Literal["binary", "labelmap", "fractional"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 InterpretedType = Literal["EXTERNAL", "ORGAN", "AVOIDANCE", "SUPPORT", "CTV", "GTV", "PTV", "CONTROL", "CAVITY", ""]
+# How a structure's holes are written (PS3.3 C.8.8.6.3): joined to their outline by a channel of no width, or as
+# contours of their own that exclude where they overlap.
+HoleEncoding = Literal["keyhole", "xor"]
+GeometricType = Literal["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,17 @@ class StructureDefinition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How contours are drawn for a receiver."""
+
+    holes: HoleEncoding = "keyhole"
+    # Decimals of coordinates in mm; None: as many as the grid asks for.
+    decimals: int | None = None
+    # No contour has fewer points.
+    minimum_points: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contour:
     """One closed polygon on one plane of the source grid, patient LPS mm, shape (n, 3), n >= 3, first not repeated."""
 
@@ -49,7 +64,9 @@ class Structure:
     """A structure with its contours and its volume by voxel count."""
 
     definition: StructureDefinition
+    # All of one geometric type: CLOSEDPLANAR_XOR where holes are contours of their own, which exclude.
     contours: tuple[Contour, ...]
+    geometric_type: GeometricType = "CLOSED_PLANAR"
     volume_cm3: float
 
 

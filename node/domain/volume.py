@@ -1,11 +1,14 @@
 """Voxel values on a grid."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from node.domain.grid import Grid
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +33,17 @@ class LabelMap:
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape:
             raise ValueError(f"labels {self.labels.shape} do not fit the grid {self.grid.shape}")
+
+
+class Probabilities(Protocol):
+    """How sure a model is of each voxel, for models that tell."""
+
+    def of(self, label_values: tuple[int, ...], box: Box) -> NDArray[np.float32]:
+        """Give the probability that each voxel of a box of the source grid has one of the label values.
+
+        Returns
+        -------
+        0 to 1, shape of the box, ``[slice, row, column]``. As the model says it: after post-processing the label map
+        may disagree.
+        """
+        ...

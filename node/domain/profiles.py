@@ -1,0 +1,46 @@
+"""What a destination can take in a structure set: limits of names and contours, as data in ``conf/profiles/``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from node.domain.structures import Drawing, HoleEncoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one kind of receiver takes; one file ``conf/profiles/<name>.toml``."""
+
+    name: str
+    # Which systems it is for, and whether anybody tried.
+    title: str
+    # Longest ROI Name; the VR allows 64.
+    name_length: int = 64
+    # Characters that a ROI Name may hold besides letters and digits of ASCII.
+    name_characters: str = "_-+^~ .()/"
+    # Add "~" to the name of an organ that the end of the scan cuts (TG-263).
+    mark_cut: bool = True
+    # Longest Structure Set Label; the VR allows 16.
+    label_length: int = 16
+    holes: HoleEncoding = "keyhole"
+    # Decimals of coordinates in mm; None: as many as the grid asks for.
+    decimals: int | None = None
+    minimum_points: int = 3
+    # What becomes of a structure without a voxel: left out, or listed as a ROI without contours.
+    empty_structures: Literal["omit", "list"] = "omit"
+
+    @property
+    def drawing(self) -> Drawing:
+        """Give how its contours are drawn."""
+        return Drawing(holes=self.holes, decimals=self.decimals, minimum_points=self.minimum_points)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoiName:
+    """What a structure is called at a receiver."""
+
+    # As the model package calls it.
+    structure: str
+    # ROI Name (3006,0026).
+    name: str
+    # Why it is not the structure's own; empty where it is.
+    reason: str = ""
