@@ -12,7 +12,8 @@ from pydicom.errors import InvalidDicomError
 
 from node.dicom.rtstruct import rtstruct
 from node.dicom.segmentation import segmentation
-from node.dicom.verify import verify_rtstruct, verify_segmentation
+from node.dicom.verify_rtstruct import verify_rtstruct
+from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures, rasterise
 from node.domain.structures import Contour, StructureDefinition
 from node.domain.volume import LabelMap

@@ -11,7 +11,8 @@ from node.adapters.dicom_files import dataset_loader, read_file
 from node.dicom.pixels import read_volume
 from node.dicom.rtstruct import rtstruct
 from node.dicom.segmentation import segmentation
-from node.dicom.verify import verify_rtstruct, verify_segmentation
+from node.dicom.verify_rtstruct import verify_rtstruct
+from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
 from node.domain.grid import Grid
 from node.domain.series import Complete, CompletionPolicy, SeriesFacts, SeriesManifest, assess

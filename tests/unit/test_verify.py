@@ -9,7 +9,8 @@ from pydicom import Dataset
 
 from node.dicom.rtstruct import rtstruct
 from node.dicom.segmentation import segmentation
-from node.dicom.verify import verify_rtstruct, verify_segmentation
+from node.dicom.verify_rtstruct import verify_rtstruct
+from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
 from node.domain.errors import VerificationError
 from node.domain.series import SeriesManifest
