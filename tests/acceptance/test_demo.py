@@ -60,7 +60,8 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path: Path, moment_s: float) -> Non
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
 
-    assert process.returncode in (0, 130), said
+    # Before Python has begun the signal itself ends the process; a shell calls both 130.
+    assert process.returncode in (0, 130, -signal.SIGINT), said
     assert "Traceback" not in said
     assert processes_of(tmp_path) == []
 
