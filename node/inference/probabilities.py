@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from node.domain.masks import BACKGROUND
 from node.domain.volume import Box
 from node.inference.postprocess import mask_of
 from node.inference.transforms import Labels, Passage, Plane, empty_labels, label_of_highest, scores_on_source
@@ -25,8 +26,6 @@ LEAST_SHARE = 1 / 512
 
 # 600 MB. A network that is unsure of so much was not trained, or its scores are no logits.
 MOST_SHARES = 100_000_000
-
-BACKGROUND = 0
 
 # Shares are kept as whole numbers of 16 bits. Even, so that a tie of two classes is exactly a half.
 _WHOLE = 65534
@@ -58,12 +57,6 @@ class SoftmaxProbabilities:
         self._planes = planes
         self._classes = len(planes[0].firsts) - 1
 
-    @property
-    def nbytes(self) -> int:
-        """Give the memory held: the labels, and 6 bytes for each share."""
-        shares = sum(each.firsts.nbytes + each.positions.nbytes + each.shares.nbytes for each in self._planes)
-        return self._labels.nbytes + shares
-
     def of(self, label_values: tuple[int, ...], box: Box) -> NDArray[np.float32] | None:
         """Give the probability that each voxel of a box has one of the label values.
 
@@ -73,7 +66,7 @@ class SoftmaxProbabilities:
         is no class of the network, as a rule made it, or is the background, of which nothing is kept.
         """
         values = sorted(set(label_values))
-        if not all(0 < value < self._classes for value in values):
+        if not all(BACKGROUND < value < self._classes for value in values):
             return None
         found = mask_of(self._labels[box], values).astype(np.float32)
         for plane, unsure in zip(found, self._planes[box[0]], strict=True):
