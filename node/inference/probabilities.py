@@ -129,11 +129,11 @@ def _unsure(planes: Sequence[Plane], labels: NDArray[np.uint16], highest: Plane)
     """Keep the shares of voxels that are not sure; planes, labels and highest are ``[column, row]``."""
     contested, rivals = _contested(planes, highest)
     places = np.flatnonzero(contested)
-    shares = _softmax(np.stack([planes[rival].ravel()[places] for rival in rivals]))
+    shares = _softmax(np.stack([planes[rival].take(places) for rival in rivals]))
     unsure = shares.max(axis=0) < 1 - LEAST_SHARE
     places, shares = places[unsure], shares[:, unsure]
     # The label's own share always: without one its voxel would count as sure.
-    kept = (shares >= LEAST_SHARE) | (rivals[:, None] == labels.ravel()[places])
+    kept = (shares >= LEAST_SHARE) | (rivals[:, None] == labels.take(places))
     kept[rivals == BACKGROUND] = False
     which_rival, which_place = np.nonzero(kept)
     columns, rows = labels.shape

@@ -187,7 +187,9 @@ def test_all_classes_together_are_certain_where_there_is_no_background() -> None
     single = [given(found, value) for value in range(1, 5)]
     # A class whose share is less than the least has none.
     np.testing.assert_allclose(np.sum(single, axis=0), 1.0, atol=3 * LEAST_SHARE)
-    np.testing.assert_allclose(given(found, 1, 2, 3, 4), 1.0, atol=3 * LEAST_SHARE)
+    together = given(found, 1, 2, 3, 4)
+    np.testing.assert_allclose(together, 1.0, atol=3 * LEAST_SHARE)
+    assert together.max() == 1.0
 
 
 @pytest.mark.parametrize("scale", [0.3, 3.0, 30.0])
@@ -239,17 +241,34 @@ def test_what_the_network_does_not_know_has_no_probability() -> None:
     assert found.of((0, 1), EVERYTHING) is None
 
 
-def test_a_network_that_is_unsure_of_too_much_gives_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probabilities, "MOST_SHARES", 23)
+@pytest.mark.parametrize(("most", "kept"), [(24, True), (23, False)])
+def test_a_network_that_is_unsure_of_too_much_gives_labels_alone(
+    monkeypatch: pytest.MonkeyPatch, most: int, kept: bool
+) -> None:
+    monkeypatch.setattr(probabilities, "MOST_SHARES", most)
     stack = grid(slices=4, rows=2, columns=3)
-    # One share for each of 24 voxels.
+    # One share for each of 24 voxels; the background's are not kept.
     logits = np.zeros((2, 4, 2, 3), dtype=np.float32)
     logits[1] = 1.0
 
     labels, found = labels_and_probabilities(logits, passage(stack, wanted()), ignore)
 
-    assert found is None
+    assert (found is not None) == kept
     assert (labels == 1).all()
+
+
+def test_nothing_is_kept_of_voxels_that_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probabilities, "MOST_SHARES", 1)
+    stack = grid(slices=4, rows=2, columns=3)
+    logits = np.full((4, 2, 3), SURE, dtype=np.float32)
+    logits[1, 1, 2] = 1.0
+
+    labels, found = both(against_background(logits), stack)
+
+    assert (labels == 1).all()
+    expected = np.ones(stack.shape)
+    expected[1, 1, 2] = 0.731059
+    np.testing.assert_allclose(given(found, 1), expected, atol=2e-5)
 
 
 def test_progress_counts_every_slice() -> None:
