@@ -38,12 +38,13 @@ class LabelMap:
 class Probabilities(Protocol):
     """How sure a model is of each voxel, for models that tell."""
 
-    def of(self, label_values: tuple[int, ...], box: Box) -> NDArray[np.float32]:
+    def of(self, label_values: tuple[int, ...], box: Box) -> NDArray[np.float32] | None:
         """Give the probability that each voxel of a box of the source grid has one of the label values.
 
         Returns
         -------
         0 to 1, shape of the box, ``[slice, row, column]``. As the model says it: after post-processing the label map
-        may disagree.
+        may disagree. None where the model knows no probability of one of the values, as post-processing made it: the
+        label map is then all there is.
         """
         ...

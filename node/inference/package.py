@@ -11,12 +11,16 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 from node.domain.errors import SetupError
 from node.domain.structures import Code, InterpretedType, StructureDefinition
 
 SCHEMA_VERSION = 1
+
+# What turns the network's scores into probabilities. A sigmoid for each class is none of them: labels are those of the
+# highest score, and what a sigmoid says of one class alone need not agree with that.
+Activation = Literal["softmax", "none"]
 
 # Opposite directions of the patient, PS3.3 C.7.6.1.1.1 (H and F there are S and I here, as image processing writes).
 OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "S": "I", "I": "S"}
@@ -60,6 +64,9 @@ class GraphFile:
     sha256: str
     # Channels of its output; channel n is the score of label value n, and 0 is the background.
     classes: int
+    # "softmax": the scores are logits, and softmax over the classes makes probabilities of them; the graph itself must
+    # not end in it. "none": the scores are no probabilities, and there is the label map alone.
+    activation: Activation = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,10 +251,14 @@ def _graph(table: "_Table") -> GraphFile:
     classes = table.integer("classes")
     if not 2 <= classes <= 65535:
         raise table.wrong("classes", "must be between 2 and 65535, the background included")
+    activation = table.text("activation") if "activation" in table else "none"
+    if activation not in get_args(Activation):
+        raise table.wrong("activation", f"is {activation!r}; it must be one of {', '.join(get_args(Activation))}")
     return GraphFile(
         file=table.match("file", _FILE_NAME, "a plain file name in the package's folder"),
         sha256=table.match("sha256", _SHA256, "64 lower-case hexadecimal digits"),
         classes=classes,
+        activation=cast(Activation, activation),
     )
 
 

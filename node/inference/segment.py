@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from node.domain.errors import SetupError
 from node.domain.structures import Omitted, StructureDefinition
-from node.domain.volume import LabelMap, Volume
+from node.domain.volume import LabelMap, Probabilities, Volume
 from node.inference.package import Gate, ModelPackage
 from node.inference.postprocess import mask_of, postprocess
 from node.inference.predictor import Predictor, Progress
-from node.inference.transforms import labels_on_source, network_input, passage
+from node.inference.probabilities import labels_and_probabilities
+from node.inference.transforms import Labels, Passage, labels_on_source, network_input, passage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,9 @@ class Segmented:
     omitted: tuple[Omitted, ...]
     # What a reviewer should know, one sentence each.
     notes: tuple[str, ...]
+    # Of a model whose scores are logits (``[graph] activation``); None of any other, and of one that is unsure of too
+    # much, which is noted.
+    probabilities: Probabilities | None
 
 
 def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progress: Progress) -> Segmented:
@@ -36,26 +41,35 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
     InputError
         The volume is a single plane.
     SetupError
-        The network's answer has another shape than the manifest says, or holds a value that is no number.
+        The network's answer has another shape than the manifest says, holds a value that is no number, or holds
+        probabilities where the manifest says logits.
     """
     way = passage(volume.grid, package.input)
     progress("resample", 0, 1)
     values = network_input(volume, package.input, way)
     scores = _scores(values, package, predictor, progress)
-    labels = labels_on_source(scores, way, lambda done, of: progress("label", done, of))
+    labels, probabilities = _labelled(scores, way, package, progress)
     del scores
     progress("tidy", 0, 1)
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=way.axes[0])
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     structures = tuple(each for each in package.structures if each.name not in missing)
-    notes = tuple(
+    notes = [
         f"{structure.name} reaches the edge of the image: it may be cut off there."
         for structure in structures
         if _reaches_edge(label_map, structure)
-    )
+    ]
+    if probabilities is None and package.graph.activation != "none":
+        notes.append("The model is unsure of too much for its probabilities to be kept: contours follow its labels.")
     progress("tidy", 1, 1)
-    return Segmented(label_map=label_map, structures=structures, omitted=omitted, notes=notes)
+    return Segmented(
+        label_map=label_map,
+        structures=structures,
+        omitted=omitted,
+        notes=tuple(notes),
+        probabilities=probabilities,
+    )
 
 
 def _scores(
@@ -74,6 +88,35 @@ def _scores(
         scores[:, part] = _predicted(values[part], package, predictor)
     progress("predict", slices, slices)
     return scores
+
+
+def _labelled(
+    scores: NDArray[np.float32], way: Passage, package: ModelPackage, progress: Progress
+) -> tuple[Labels, Probabilities | None]:
+    def step(done: int, of: int) -> None:
+        progress("label", done, of)
+
+    match package.graph.activation:
+        case "none":
+            return labels_on_source(scores, way, step), None
+        case "softmax":
+            _refuse_probabilities(scores, package)
+            return labels_and_probabilities(scores, way, step)
+        case _:
+            assert_never(package.graph.activation)
+
+
+def _refuse_probabilities(scores: NDArray[np.float32], package: ModelPackage) -> None:
+    """Raise SetupError where the scores went through softmax already: another would leave the model sure of nothing.
+
+    One slice tells: no logits are all at or above 0 and sum to 1 throughout it.
+    """
+    middle = scores[:, scores.shape[1] // 2]
+    if middle.min() >= 0 and np.abs(middle.sum(axis=0) - 1).max() < 1e-3:
+        raise SetupError(
+            f"The network of {package.name} answers with probabilities; its manifest says that softmax is to follow.",
+            "Export the graph without its last softmax, or leave activation out of the manifest.",
+        )
 
 
 def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Predictor) -> NDArray[np.float32]:

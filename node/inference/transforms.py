@@ -8,7 +8,7 @@ Voxels are boxes, and the outer faces of both grids coincide: the centre of voxe
 ``(i + 0.5) / n`` of the axis.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -22,6 +22,9 @@ from node.domain.volume import Volume
 from node.inference.package import InputSpecification
 
 Shape = tuple[int, int, int]
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+# Of one slice.
+Plane = NDArray[np.float32]
 
 # LPS: x grows to the patient's left, y to the back, z to the head.
 _DIRECTIONS = {
@@ -98,9 +101,7 @@ def network_input(volume: Volume, wanted: InputSpecification, way: Passage) -> N
     return values
 
 
-def labels_on_source(
-    scores: NDArray[np.float32], way: Passage, step: Callable[[int, int], None]
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def labels_on_source(scores: NDArray[np.float32], way: Passage, step: Callable[[int, int], None]) -> Labels:
     """Bring scores back to the series' grid and take the class with the highest at each voxel.
 
     Scores are interpolated, never labels: the border of a structure then lies between voxels of the network, where
@@ -118,17 +119,43 @@ def labels_on_source(
     -------
     Shape ``way.source_shape``; uint8 up to 256 classes, uint16 above.
     """
+    labels = empty_labels(len(scores), way)
+    for index, planes in enumerate(scores_on_source(scores, way)):
+        labels[index] = label_of_highest(planes)[0].T
+        step(index + 1, way.source_shape[0])
+    return labels
+
+
+def scores_on_source(scores: NDArray[np.float32], way: Passage) -> Iterator[Iterator[Plane]]:
+    """Bring scores back to the series' grid, interpolated linearly: for each slice, one plane for each class.
+
+    Planes are transposed, ``[column, row]``, C-contiguous.
+    """
     unpadded = scores[(slice(None), *(slice(0, length) for length in way.shape))]
     turned = unpadded[(slice(None), *_flips(way.flipped))].transpose(
         0, *(1 + way.axes.index(axis) for axis in range(3))
     )
     along = [_interpolation(length, target) for length, target in zip(turned.shape[1:], way.source_shape, strict=True)]
-    labels = np.empty(way.source_shape, dtype=np.uint8 if len(scores) <= 256 else np.uint16)
     for index in range(way.source_shape[0]):
-        planes = (_resampled_transposed(_mix(each, along[0], index), along[1], along[2]) for each in turned)
-        labels[index] = _label_of_highest(planes).T
-        step(index + 1, way.source_shape[0])
-    return labels
+        yield (_resampled_transposed(_mix(each, along[0], index), along[1], along[2]) for each in turned)
+
+
+def empty_labels(classes: int, way: Passage) -> Labels:
+    """Make room for labels on the series' grid: 8 bits up to 256 classes, 16 above."""
+    if classes <= 256:
+        return np.empty(way.source_shape, dtype=np.uint8)
+    return np.empty(way.source_shape, dtype=np.uint16)
+
+
+def label_of_highest(planes: Iterable[Plane]) -> tuple[NDArray[np.uint16], Plane]:
+    """Give the label of the highest score at each place, the lower of a tie, and that score."""
+    remaining = iter(planes)
+    highest = next(remaining)
+    labels = np.zeros(highest.shape, dtype=np.uint16)
+    for label, plane in enumerate(remaining, start=1):
+        np.copyto(labels, label, where=plane > highest)
+        highest = np.maximum(highest, plane)
+    return labels, highest
 
 
 def _nearest_axes(directions: NDArray[np.float64], orientation: str) -> tuple[Shape, tuple[bool, bool, bool]]:
@@ -191,13 +218,3 @@ def _resampled_transposed(
     taller = plane if along_rows.shape[0] == along_rows.shape[1] else along_rows @ plane
     turned = np.ascontiguousarray(taller.T)
     return turned if along_columns.shape[0] == along_columns.shape[1] else along_columns @ turned
-
-
-def _label_of_highest(planes: Iterable[NDArray[np.float32]]) -> NDArray[np.uint16]:
-    remaining = iter(planes)
-    highest = next(remaining)
-    labels = np.zeros(highest.shape, dtype=np.uint16)
-    for label, plane in enumerate(remaining, start=1):
-        np.copyto(labels, label, where=plane > highest)
-        highest = np.maximum(highest, plane)
-    return labels

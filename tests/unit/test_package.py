@@ -34,6 +34,7 @@ slices_at_once = 8
 file = "graph.onnx"
 sha256 = "{"0f" * 32}"
 classes = 3
+activation = "softmax"
 
 [[structures]]
 name = "Liver"
@@ -100,7 +101,7 @@ def test_a_whole_manifest_becomes_values() -> None:
     assert (package.input.mean, package.input.standard_deviation) == (50.0, 80.0)
     assert package.input.multiple_of == (1, 16, 32)
     assert package.input.slices_at_once == 8
-    assert (package.graph.file, package.graph.classes) == ("graph.onnx", 3)
+    assert (package.graph.file, package.graph.classes, package.graph.activation) == ("graph.onnx", 3, "softmax")
     assert package.structures[0].label_values == (1, 2)
     assert package.structures[0].modifier is None
     assert package.structures[1].modifier == Code(value="7771000", scheme="SCT", meaning="Left")
@@ -115,7 +116,8 @@ def test_a_whole_manifest_becomes_values() -> None:
 
 
 def test_what_may_be_left_out_has_its_stated_default() -> None:
-    text = re.sub(r"(?m)^(clip|mean|standard_deviation|multiple_of|slices_at_once|and_from_fraction).*\n", "", MANIFEST)
+    optional = "clip|mean|standard_deviation|multiple_of|slices_at_once|activation|and_from_fraction"
+    text = re.sub(rf"(?m)^({optional}).*\n", "", MANIFEST)
 
     package = parse_manifest(text)
 
@@ -123,6 +125,7 @@ def test_what_may_be_left_out_has_its_stated_default() -> None:
     assert (package.input.mean, package.input.standard_deviation) == (0.0, 1.0)
     assert package.input.multiple_of == (1, 1, 1)
     assert package.input.slices_at_once is None
+    assert package.graph.activation == "none"
     assert package.post[0] == KeepLargest(labels=(1,), and_from_fraction=1.0)
 
 
@@ -159,6 +162,13 @@ def test_the_digest_is_that_of_the_text_and_so_of_the_graph() -> None:
         ('sha256 = "0f', 'sha256 = "0F', "sha256 is"),
         ("classes = 3", "classes = 1", "classes must be between 2"),
         ("classes = 3", "classes = true", "classes must be a whole number"),
+        (
+            'activation = "softmax"',
+            'activation = "sigmoid"',
+            "activation is 'sigmoid'; it must be one of softmax, none",
+        ),
+        ('activation = "softmax"', "activation = 1", "activation must be of type str, not int"),
+        ('activation = "softmax"', 'activations = "none"', "activations is unknown; is 'activation' meant?"),
         ('name = "Kidney_L"', 'name = "liver"', "holds a name twice"),
         ('name = "Kidney_L"', 'name = "Kidney left side "', "name is 'Kidney left side'"),
         ("[221, 130, 101]", "[221, 130, 256]", "colour_rgb must be three whole numbers"),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from node.domain.errors import SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
+from node.inference import probabilities
 from node.inference.package import Gate, GraphFile, InputSpecification, ModelPackage, Relabel
 from node.inference.predictor import no_progress
 from node.inference.segment import segment
@@ -171,3 +172,66 @@ def test_progress_names_each_step_and_ends_it() -> None:
     assert list(dict.fromkeys(doing for doing, _, _ in said)) == ["resample", "predict", "label", "tidy"]
     assert ("predict", 6, 6) in said
     assert said[-1] == ("tidy", 1, 1)
+
+
+class LogitNetwork:
+    """Gives logits 0, 1 and 3 everywhere: softmax 0.042010, 0.114195 and 0.843795."""
+
+    computed_by = "arithmetic"
+
+    def predict(self, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([np.full_like(network_input, logit) for logit in (0.0, 1.0, 3.0)], axis=1)
+
+
+LOGITS = replace(PACKAGE, graph=replace(PACKAGE.graph, activation="softmax"))
+BOX = np.s_[1:3, 2:5, 7:9]
+
+
+def test_a_model_whose_scores_are_logits_says_how_sure_it_is() -> None:
+    found = segment(volume(grid()), LOGITS, LogitNetwork(), no_progress)
+
+    assert found.probabilities is not None
+    for values, expected in [((2,), 0.843795), ((1, 2), 0.957990)]:
+        probability = found.probabilities.of(values, BOX)
+        assert probability is not None
+        np.testing.assert_allclose(probability, np.full((2, 3, 2), expected), atol=4e-5)
+    assert (found.label_map.labels == 2).all()
+
+
+def test_a_model_whose_scores_are_no_logits_says_nothing_of_it() -> None:
+    found = segment(volume(grid()), PACKAGE, LogitNetwork(), no_progress)
+
+    assert found.probabilities is None
+    assert all("unsure" not in note for note in found.notes)
+
+
+def test_rules_change_labels_and_not_what_the_network_said() -> None:
+    package = replace(LOGITS, post=(Relabel(labels=(2,), becomes=7),))
+
+    found = segment(volume(grid()), package, LogitNetwork(), no_progress)
+
+    assert (found.label_map.labels == 7).all()
+    assert found.probabilities is not None
+    assert found.probabilities.of((7,), BOX) is None
+    probability = found.probabilities.of((2,), BOX)
+    assert probability is not None
+    np.testing.assert_allclose(probability, 0.843795, atol=2e-5)
+
+
+def test_scores_that_went_through_softmax_already_are_refused() -> None:
+    answer = np.empty((1, 3, 6, 24, 40), dtype=np.float32)
+    answer[0] = np.array([0.7, 0.2, 0.1]).reshape(3, 1, 1, 1)
+
+    with pytest.raises(SetupError, match="answers with probabilities") as refused:
+        segment(volume(grid()), LOGITS, BrokenNetwork(answer), no_progress)
+
+    assert "without its last softmax" in refused.value.remedy
+
+
+def test_what_is_unsure_of_too_much_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probabilities, "MOST_SHARES", 1000)
+
+    found = segment(volume(grid()), LOGITS, LogitNetwork(), no_progress)
+
+    assert found.probabilities is None
+    assert found.notes[-1].startswith("The model is unsure of too much for its probabilities to be kept")
