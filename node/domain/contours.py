@@ -227,24 +227,20 @@ def _merged(lines: Lines, rings: Rings) -> Lines:
 
 
 class Places:
-    """Numbers for the pixels of pieces and for those just outside."""
+    """Numbers for the pixels of pieces, each piece as large as a slice and one pixel around."""
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        self._corner = np.array([[piece.row - 1, piece.column - 1] for piece in pieces], dtype=np.intp)
-        # One row and one column more on either side, to see what lies outside.
-        self._size = np.add([piece.inside.shape for piece in pieces], [2, 3])
-        self._first = np.concatenate([[0], np.cumsum(self._size.prod(axis=1))])
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        # Rows are left one pixel after the last inside.
+        self._rows, self._columns = shape[1] + 2, shape[2] + 3
 
     def of(self, piece: Indices, row: Indices, column: Indices) -> Indices:
-        """Number pixels of pieces; those further outside count as just outside."""
-        rows, columns = self._size[piece, 0], self._size[piece, 1]
-        row = np.clip(row - self._corner[piece, 0], 0, rows - 1)
-        column = np.clip(column - self._corner[piece, 1], 0, columns - 1)
-        return np.asarray(self._first[piece] + row * columns + column, dtype=np.intp)
+        """Number pixels; those further outside count as just outside."""
+        row, column = np.clip(row + 1, 0, self._rows - 1), np.clip(column + 1, 0, self._columns - 1)
+        return np.asarray((piece * self._rows + row) * self._columns + column, dtype=np.intp)
 
     def piece_at(self, place: int) -> int:
         """Give the number of the piece that a pixel belongs to."""
-        return int(np.searchsorted(self._first, place, side="right")) - 1
+        return place // (self._rows * self._columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +268,7 @@ def _check(
     Moved are only lines that may have come nearer to pixel centres since they were thinned out: keyholes, and all where
     a drawing asks for coarser rounding.
     """
-    places = Places(pieces)
+    places = Places(precision.grid.shape)
     held = Held(places, precision.guard_pixels)
     across = ~rings.between_rows
     wanted = places.of(rings.per_gate(rings.piece)[across], rings.row[across], rings.column[across] + 1)
@@ -284,7 +280,7 @@ def _check(
     differing += [_difference(held.by(doubtful, signs), unmoved) for signs in DIAGONALS]
     lost = np.concatenate(differing)
     if len(lost):
-        name = definitions[pieces[places.piece_at(lost[0])].structure].name
+        name = definitions[pieces[places.piece_at(int(lost[0]))].structure].name
         rounded = "" if precision.decimals is None else f", rounded to {precision.decimals} decimals of a mm,"
         raise VerificationError(f"The contours of {name}{rounded} do not hold exactly its voxels.")
 

@@ -115,27 +115,52 @@ def _splits(closed: Closed, first: Indices, last: Indices, limits: Limits) -> tu
     """
     if not len(first):
         return first, first
-    lengths = last - first - 1
-    starts = np.cumsum(lengths) - lengths
-    between = np.arange(lengths.sum()) + np.repeat(first + 1 - starts, lengths)
-    down, right = closed.row[last] - closed.row[first], closed.column[last] - closed.column[first]
-    offset = right * closed.row[first] - down * closed.column[first]
-    needed = limits.guard_pixels[0] * np.abs(right) + limits.guard_pixels[1] * np.abs(down)
-    tolerance = limits.tolerance_mm[closed.ring[first]] / np.prod(limits.spacing_mm)
-    tolerance *= np.hypot(down * limits.spacing_mm[0], right * limits.spacing_mm[1])
-    part = np.repeat(np.arange(len(first)), lengths)
-    down, right, offset, needed = down[part], right[part], offset[part], needed[part]
+    chords = Chords(closed, first, last)
+    away = np.abs(chords.beside(closed.row, closed.column))
+    furthest = np.maximum.reduceat(away, chords.starts)
+    wanted = furthest > limits.tolerance_mm[closed.ring[first]] * chords.per_mm(limits.spacing_mm)
+    # Most long parts are split for being bent, whatever gates a line would miss.
+    straight = np.flatnonzero(~wanted)
+    if len(straight):
+        wanted[straight] = _misses(closed, Chords(closed, first[straight], last[straight]), limits.guard_pixels)
+    which = np.flatnonzero(wanted)
+    return which, chords.between[_first_of(away == furthest[chords.part], chords.starts[which])]
 
-    def beside(row: Numbers, column: Numbers) -> Numbers:
-        """Tell how far to the right of the line, in pixels times the line's length."""
-        return np.asarray(right * row[between] - down * column[between] - offset)
 
-    missed = beside(closed.inner_row, closed.inner_column) < needed
-    missed |= beside(closed.outer_row, closed.outer_column) > -needed
-    away = np.abs(beside(closed.row, closed.column))
-    furthest = np.maximum.reduceat(away, starts)
-    which = np.flatnonzero(np.logical_or.reduceat(missed, starts) | (furthest > tolerance))
-    return which, between[_first_of(away == furthest[part], starts[which])]
+def _misses(closed: Closed, chords: "Chords", guard_pixels: Numbers) -> Mask:
+    """Tell which chords do not pass all gates."""
+    needed = chords.moved_by(guard_pixels)[chords.part]
+    missed = chords.beside(closed.inner_row, closed.inner_column) < needed
+    missed |= chords.beside(closed.outer_row, closed.outer_column) > -needed
+    return np.asarray(np.logical_or.reduceat(missed, chords.starts), dtype=np.bool_)
+
+
+class Chords:
+    """Lines from a gate to a later one of the same ring, and the gates between."""
+
+    def __init__(self, closed: Closed, first: Indices, last: Indices) -> None:
+        lengths = last - first - 1
+        # Where the gates of each part begin among those between, and which part each belongs to.
+        self.starts = np.cumsum(lengths) - lengths
+        self.part = np.repeat(np.arange(len(first)), lengths)
+        self.between = np.arange(len(self.part)) + (first + 1 - self.starts)[self.part]
+        self._down = closed.row[last] - closed.row[first]
+        self._right = closed.column[last] - closed.column[first]
+        self._offset = self._right * closed.row[first] - self._down * closed.column[first]
+
+    def beside(self, row: Numbers, column: Numbers) -> Numbers:
+        """Tell how far to the right of its line a point of each gate is, in pixels times the line's length."""
+        along, across = self._right[self.part], self._down[self.part]
+        return np.asarray(along * row[self.between] - across * column[self.between] - self._offset[self.part])
+
+    def moved_by(self, pixels: Numbers) -> Numbers:
+        """Tell how far lines go sideways when moved by (rows, columns), in pixels times the line's length."""
+        return np.asarray(pixels[0] * np.abs(self._right) + pixels[1] * np.abs(self._down))
+
+    def per_mm(self, spacing_mm: tuple[float, float]) -> Numbers:
+        """Give what is 1 mm, in pixels times the line's length."""
+        length_mm = np.hypot(self._down * spacing_mm[0], self._right * spacing_mm[1])
+        return np.asarray(length_mm / np.prod(spacing_mm))
 
 
 def _first_of(those: Mask, starts: Indices) -> Indices:
