@@ -1,73 +1,47 @@
 """From a label map to contours, losing no voxel.
 
-The way of one structure:
+The way of all structures, many slices at a time:
 
-1. *Trace* each connected component of each slice. The mask is blurred, but every pixel is held on its own side of the
-   iso-line, so vertices slide along the pixel grid into a smooth line and none crosses a pixel centre.
-2. *Thin out* each ring by Douglas-Peucker, with the largest tolerance that leaves every pixel on its side, also when
-   the ring is a little off. Points are rounded as they will be written before this is judged.
-3. *Merge* holes into their outline by keyholes (PS3.3 C.8.8.6.3).
-4. *Check* that the finished contours hold the voxels of the structure, all of them and no other.
+1. *Trace* where a line between the pixels of a structure and all others passes (``tracing``).
+2. *Thin out* the line, as far as it keeps its pixels, also when it is a little off (``thinning``).
+3. *Round* its points as they will be written.
+4. *Merge* holes into their outline by keyholes, or leave them contours that exclude (PS3.3 C.8.8.6.3).
+5. *Check* that the finished contours hold the voxels of the structure, all of them and no other.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, cast
 
-import contourpy
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from node.domain import keyholes, scanlines
+from node.domain import keyholes, scanlines, thinning
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
-from node.domain.masks import BACKGROUND, CroppedMask, Mask, Masks
+from node.domain.masks import Indices, Masks
+from node.domain.pieces import sheets
 from node.domain.scanlines import Points, rasterise
 from node.domain.structures import Contour, Drawing, Omitted, Structure, StructureDefinition, StructureSet
+from node.domain.tracing import Piece, Rings, next_in_ring, trace
 from node.domain.volume import LabelMap, Probabilities
 
 __all__ = ["build_structures", "rasterise"]
 
-# Douglas-Peucker tolerances in mm, tried in this order. Above 0.3 mm almost no ring keeps all its pixels.
-TOLERANCES_MM = (0.3, 0.2, 0.15, 0.1, 0.05, 0.0)
+# No point of the traced line is further than this from the thinned one.
+TOLERANCE_MM = 0.3
+# Nor further than this share of the ring's size, twice its area by its perimeter, the radius of a disk: chords cut a
+# disk's area by up to 4/3 of it.
+TOLERANCE_OF_SIZE = 0.03
 
 # Contours hold the same pixels when moved by this along both axes, so a reader's rounding changes nothing. Less where
 # pixels are small: no line can keep further away from pixel centres than pixels are apart.
 GUARD_MM = 0.02
 GUARD_PIXELS = 0.04
 
-# A contour's area may differ from that of its pixels by this fraction before a finer tracing is tried. Blurring
-# shrinks convex shapes by about 1/radius² (in pixels), so organs pass and nerves do not.
-AREA_TOLERANCE = 0.02
-
+DIAGONALS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 AS_THE_GRID_ASKS = Drawing()
-
-
-class Tracing(NamedTuple):
-    """A way to trace a component.
-
-    Each pixel's value is kept at least ``margin`` from 0.5 on its own side, and the iso-level may be moved by
-    ``leeway`` < ``margin`` until the area is that of the pixels.
-    """
-
-    blur_pixels: float
-    margin: float
-    leeway: float
-
-
-# From smooth to faithful; the first whose area agrees is used, else the last.
-TRACINGS = (Tracing(1.0, 0.1, 0.0), Tracing(1.0, 0.2, 0.1), Tracing(0.0, 0.5, 0.3))
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """One ring and the holes in it, each (n, 2) of (row, column) in pixels of the grid."""
-
-    slice_index: int
-    rings: tuple[Points, ...]
 
 
 def build_structures(
@@ -79,7 +53,13 @@ def build_structures(
     """Draw the contours of each defined structure.
 
     Contours hold exactly the structure's voxels under the rule of ``scanlines``. Their coordinates are rounded:
-    0.01 mm (0.001 mm where the planes are oblique or pixels smaller than 0.5 mm), 0.001 mm across an axial plane.
+    0.01 mm (0.001 mm where the planes are oblique or pixels smaller than 0.5 mm) or as the drawing says, and 0.001 mm
+    across an axial plane.
+
+    Parameters
+    ----------
+    probabilities
+        Where the model tells: the line is drawn where it is as sure as not, as far as the label map agrees.
 
     Raises
     ------
@@ -87,224 +67,246 @@ def build_structures(
         A structure cannot be drawn without loss.
     """
     masks = Masks(label_map)
-    structures: list[Structure] = []
-    omitted: list[Omitted] = []
-    for definition in definitions:
-        voxels = masks.of(definition)
-        if voxels is None:
-            omitted.append(Omitted(name=definition.name, reason="The model found no voxel of it in this series."))
-        else:
-            structures.append(_structure(definition, voxels, label_map.grid))
-    return StructureSet(structures=tuple(structures), omitted=tuple(omitted))
-
-
-def _structure(definition: StructureDefinition, voxels: CroppedMask, grid: Grid) -> Structure:
-    precision = Precision(grid)
-    outlines = list(_traced(voxels))
-    contours = _merged(outlines, _thinned(outlines, precision), precision)
-    _check(definition.name, contours, voxels, precision)
-    return Structure(
-        definition=definition,
-        contours=contours,
-        volume_cm3=float(np.count_nonzero(voxels.mask)) * grid.voxel_volume_mm3 / 1000,
+    precision = Precision(label_map.grid, drawing.decimals)
+    drafts = [Draft() for _ in definitions]
+    for pieces in sheets(masks, definitions, probabilities):
+        rings = trace(pieces)
+        finished = _finished(_thinned(rings, precision, drawing), rings, pieces, precision, drawing)
+        _check(finished, rings, pieces, precision, definitions)
+        _hand_out(finished, rings, pieces, drafts)
+    drawn = list(zip(definitions, drafts, strict=True))
+    return StructureSet(
+        structures=tuple(_structure(one, draft, label_map.grid, drawing) for one, draft in drawn if draft.voxels),
+        omitted=tuple(
+            Omitted(name=one.name, reason="The model found no voxel of it in this series.")
+            for one, draft in drawn
+            if not draft.voxels
+        ),
     )
+
+
+@dataclass(slots=True)
+class Draft:
+    """A structure as far as it is drawn."""
+
+    contours: list[Contour] = field(default_factory=list)
+    voxels: int = 0
+    has_hole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Closed lines, one after the other."""
+
+    # (row, column) in pixels of the grid, shape (n, 2); the first point of a line not repeated.
+    points: Points
+    # Index of each line's first point, and of the end: shape (lines + 1,).
+    bounds: Indices
+    # Number of the piece that a line belongs to, shape (lines,).
+    piece: Indices
+
+    def __iter__(self) -> Iterator[Points]:
+        bounds = self.bounds.tolist()
+        return (self.points[first:last] for first, last in pairwise(bounds))
+
+    def on(self, pieces: Indices) -> "Lines":
+        """Give the lines of some pieces."""
+        wanted = np.isin(self.piece, pieces)
+        lengths = np.diff(self.bounds)
+        bounds = np.concatenate([[0], np.cumsum(lengths[wanted])])
+        return Lines(self.points[np.repeat(wanted, lengths)], bounds, self.piece[wanted])
+
+    def per_point(self, values: Indices) -> Indices:
+        """Repeat a value for each piece, once for each point of its lines."""
+        return np.repeat(values[self.piece], np.diff(self.bounds))
+
+
+def _joined(lines: Sequence[Points], piece: Indices) -> Lines:
+    bounds = np.cumsum([0, *(len(line) for line in lines)])
+    return Lines(np.concatenate(lines), bounds, piece)
 
 
 class Precision:
     """How finely contours of a grid are written, and how far they keep away from pixel centres."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, decimals: int | None = None) -> None:
         self.grid = grid
+        self.decimals = decimals
         small = min(grid.pixel_spacing_mm) < 0.5
-        oblique = sorted(np.abs(grid.normal))[1] > 1e-6
-        decimals = np.full(3, 3 if small or oblique else 2)
+        across = np.abs(grid.normal) > 1e-6
+        oblique = np.count_nonzero(across) > 1
+        in_plane = (3 if small or oblique else 2) if decimals is None else decimals
         # The coordinate across the plane costs nothing, and planning systems match it with the image's.
-        decimals[np.abs(grid.normal) > 1e-6] = 3
-        self._scale = 10.0**decimals
+        places = np.where(across, in_plane if oblique else max(in_plane, 3), in_plane)
+        self._scale = 10.0**places
+        # Least squares, as in ``scanlines.pixels``: (slices, 3, 2).
+        self._back = np.linalg.pinv(grid.steps_mm)
         guard_mm = min(GUARD_MM, GUARD_PIXELS * min(grid.pixel_spacing_mm))
         self.guard_pixels = guard_mm / np.array(grid.pixel_spacing_mm)
+        # Rounding moves a point by no more than this.
+        self.rounding_pixels = np.abs(self._back[0]).T @ (0.5 / self._scale)
 
-    def rounded_mm(self, slice_index: int, points: Points) -> Points:
-        """Give patient coordinates as they will be written, shape (n, 3)."""
+    def written_mm(self, slice_index: Indices, points: Points) -> Points:
+        """Give the patient coordinates of points, each on its slice, as they will be written, shape (n, 3)."""
         exact = self.grid.points_lps_mm(slice_index, points[:, 0], points[:, 1])
         # Adding zero turns -0.0 into 0.0.
         return np.asarray(np.rint(exact * self._scale) / self._scale + 0.0, dtype=np.float64)
 
-    def rounded(self, slice_index: int, points: Points) -> Points:
-        """Give (row, column) of the points as they will be written, neighbours that fell together made one."""
-        back = scanlines.pixels(self.grid.planes[slice_index], self.rounded_mm(slice_index, points))
-        moved = np.abs(back - np.roll(back, 1, axis=0)).max(axis=1) > 1e-6
-        return np.asarray(back[moved], dtype=np.float64)
+    def pixels(self, slice_index: Indices, points_lps_mm: Points) -> Points:
+        """Give (row, column) of points, each on its slice, shape (n, 2)."""
+        away = points_lps_mm - self.grid.positions_lps_mm[slice_index]
+        return np.asarray(np.einsum("ni,nij->nj", away, self._back[slice_index]), dtype=np.float64)
 
 
-def _traced(voxels: CroppedMask) -> Iterator[Outline]:
-    """Give the outlines of all components of all slices."""
-    first_slice, first_row, first_column = voxels.origin
-    for index in np.flatnonzero(voxels.mask.any(axis=(1, 2))).tolist():
-        image = voxels.mask[index].view(np.uint8)
-        # Components that touch by a corner are one: no line passes between them on the way of the other.
-        _, components, stats, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
-        for number, (left, top, width, height, area) in enumerate(stats.tolist()):
-            if number == BACKGROUND:
-                continue
-            component = components[top : top + height, left : left + width] == number
-            offset = np.array([first_row + top, first_column + left], dtype=np.float64)
-            for rings in _trace_component(component, area):
-                yield Outline(first_slice + index, tuple(ring + offset for ring in rings))
+def _thinned(rings: Rings, precision: Precision, drawing: Drawing) -> Lines:
+    """Give a line for each ring, with few points but enough for the drawing."""
+    spacing_mm = precision.grid.pixel_spacing_mm
+    # A keyhole splits an edge, and the place is rounded again.
+    guard = precision.guard_pixels + 2 * precision.rounding_pixels
+    keep = thinning.kept(rings, thinning.Limits(spacing_mm, _tolerances_mm(rings, spacing_mm), guard))
+    keep |= rings.per_gate(np.add.reduceat(keep, rings.bounds[:-1], dtype=np.intp) < drawing.minimum_points)
+    bounds = np.concatenate([[0], np.cumsum(keep)[rings.bounds[1:] - 1]])
+    lines = Lines(rings.points[keep], bounds, rings.piece)
+    if np.diff(bounds).min() >= drawing.minimum_points:
+        return lines
+    return _joined([_lengthened(line, drawing.minimum_points) for line in lines], lines.piece)
 
 
-def _trace_component(component: Mask, area: int) -> list[list[Points]]:
-    for tracing in TRACINGS:
-        outlines = _trace(component, tracing, area)
-        if abs(_area(outlines) - area) <= AREA_TOLERANCE * area:
-            return outlines
-    return outlines
+def _tolerances_mm(rings: Rings, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    # A disk has 8 gates for each pixel of its radius, so this is the radius of a disk; it is the width of a band.
+    size_mm = 8 / np.pi * np.abs(rings.pixels) / np.diff(rings.bounds) * np.sqrt(np.prod(spacing_mm))
+    return np.asarray(np.minimum(TOLERANCE_MM, TOLERANCE_OF_SIZE * size_mm), dtype=np.float64)
 
 
-def _trace(component: Mask, tracing: Tracing, area: int) -> list[list[Points]]:
-    """Trace at level 0.5, or at the level within the leeway that gives the area."""
-    lines = _isolines(_held_field(component, tracing))
-    outlines = _rings_at(lines, 0.5)
-    if not tracing.leeway:
-        return outlines
-    # Area falls as the level rises; six halvings fix the level to 1 % of its range.
-    low, high = 0.5 - tracing.leeway, 0.5 + tracing.leeway
-    for _ in range(6):
-        level = (low + high) / 2
-        outlines = _rings_at(lines, level)
-        low, high = (level, high) if _area(outlines) > area else (low, level)
-    return outlines
+def _lengthened(line: Points, minimum: int) -> Points:
+    """Split the longest edges in the middle until a line has so many points."""
+    while len(line) < minimum:
+        following = np.roll(line, -1, axis=0)
+        longest = int(np.argmax(np.linalg.norm(following - line, axis=1)))
+        line = np.insert(line, longest + 1, (line[longest] + following[longest]) / 2, axis=0)
+    return line
 
 
-def _held_field(component: Mask, tracing: Tracing) -> NDArray[np.float64]:
-    """Give the blurred mask with a border of one pixel, each pixel held on its side of 0.5."""
-    sharp = np.pad(component, 1).astype(np.float32)
-    blurred = sharp
-    if tracing.blur_pixels:
-        blurred = cv2.GaussianBlur(sharp, (0, 0), tracing.blur_pixels, borderType=cv2.BORDER_CONSTANT)
-    held = np.where(sharp > 0, np.maximum(blurred, 0.5 + tracing.margin), np.minimum(blurred, 0.5 - tracing.margin))
-    return np.asarray(held, dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Lines as contours: as they will be written, and the pixels that this stands for."""
+
+    lines: Lines
+    points_lps_mm: Points
 
 
-def _isolines(field: NDArray[np.float64]) -> contourpy.SerialContourGenerator:
-    # ``contourpy.contour_generator`` would build masked arrays, at thrice the price of tracing a small component.
-    columns, rows = np.meshgrid(
-        np.arange(field.shape[1], dtype=np.float64), np.arange(field.shape[0], dtype=np.float64)
-    )
-    return contourpy.SerialContourGenerator(
-        columns,
-        rows,
-        field,
-        np.zeros(field.shape, dtype=np.bool_),
-        corner_mask=False,
-        line_type=contourpy.LineType.Separate,
-        fill_type=contourpy.FillType.OuterOffset,
-        quad_as_tri=False,
-        z_interp=contourpy.ZInterp.Linear,
-    )
+def _finished(lines: Lines, rings: Rings, pieces: Sequence[Piece], precision: Precision, drawing: Drawing) -> Finished:
+    slices = np.array([piece.slice_index for piece in pieces], dtype=np.intp)
+    finished = _written(lines, slices, precision)
+    if drawing.holes == "xor" or not rings.is_hole.any():
+        return finished
+    return _written(_merged(finished.lines, rings), slices, precision)
 
 
-def _rings_at(lines: contourpy.ContourGenerator, level: float) -> list[list[Points]]:
-    """Give the outlines at a level, outer ring first, as (row, column) without the border."""
-    filled = lines.filled(level, 2.0)
-    polygons, offsets = cast("tuple[list[Points], list[NDArray[np.uint32]]]", filled)
-    return [
-        [points[first : last - 1, ::-1] - 1.0 for first, last in pairwise(bounds.tolist())]
-        for points, bounds in zip(polygons, offsets, strict=True)
+def _written(lines: Lines, slices: Indices, precision: Precision) -> Finished:
+    """Round points, neighbours that fall together made one."""
+    on_slice = lines.per_point(slices)
+    points_lps_mm = precision.written_mm(on_slice, lines.points)
+    apart = (points_lps_mm[next_in_ring(lines.bounds)] != points_lps_mm).any(axis=1)
+    points_lps_mm, on_slice = points_lps_mm[apart], on_slice[apart]
+    bounds = np.concatenate([[0], np.cumsum(apart)[lines.bounds[1:] - 1]])
+    return Finished(Lines(precision.pixels(on_slice, points_lps_mm), bounds, lines.piece), points_lps_mm)
+
+
+def _merged(lines: Lines, rings: Rings) -> Lines:
+    """Give one line per outline, its holes merged in."""
+    each = list(lines)
+    holes: dict[int, list[Points]] = {}
+    for number in np.flatnonzero(rings.is_hole).tolist():
+        holes.setdefault(int(rings.outline[number]), []).append(each[number])
+    outlines = np.flatnonzero(~rings.is_hole)
+    merged = [
+        keyholes.merge(each[number], holes[number]) if number in holes else each[number] for number in outlines.tolist()
     ]
+    return _joined(merged, lines.piece[outlines])
 
 
-def _area(outlines: Sequence[Sequence[Points]]) -> float:
-    """Give the area in pixels; holes run the other way round and count negative."""
-    return sum(abs(sum(_signed_area(ring) for ring in rings)) for rings in outlines)
+class Places:
+    """Numbers for the pixels of pieces, each piece as large as a slice and one pixel around."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        # Rows are left one pixel after the last inside.
+        self._rows, self._columns = shape[1] + 2, shape[2] + 3
+
+    def of(self, piece: Indices, row: Indices, column: Indices) -> Indices:
+        """Number pixels; those further outside count as just outside."""
+        row, column = np.clip(row + 1, 0, self._rows - 1), np.clip(column + 1, 0, self._columns - 1)
+        return np.asarray((piece * self._rows + row) * self._columns + column, dtype=np.intp)
+
+    def piece_at(self, place: int) -> int:
+        """Give the number of the piece that a pixel belongs to."""
+        return place // (self._rows * self._columns)
 
 
-def _signed_area(ring: Points) -> float:
-    row, column = ring[:, 0], ring[:, 1]
-    twice = np.dot(column[:-1], row[1:]) - np.dot(row[:-1], column[1:]) + column[-1] * row[0] - row[-1] * column[0]
-    return float(twice / 2)
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which pixels lines hold, as the places where rows are entered and left."""
+
+    places: Places
+    guard_pixels: Points
+
+    def by(self, lines: Lines, signs: tuple[int, int] = (0, 0)) -> Indices:
+        """Give the places, sorted, when lines are moved by the guard with these signs."""
+        crossed = scanlines.crossings(lines.points + self.guard_pixels * signs, np.diff(lines.bounds))
+        return scanlines.odd(self.places.of(lines.piece[crossed.polygon], crossed.row, crossed.column))
 
 
-def _thinned(outlines: Sequence[Outline], precision: Precision) -> list[Points]:
-    """Give every ring of every outline, in order, with as few points as keep its pixels; rounded."""
-    rings = [ring for outline in outlines for ring in outline.rings]
-    slices = [outline.slice_index for outline in outlines for _ in outline.rings]
-    thinned = list(rings)
-    wanted = list(range(len(rings)))
-    for tolerance in TOLERANCES_MM:
-        tried = [precision.rounded(slices[which], _decimated(rings[which], tolerance, precision)) for which in wanted]
-        failed = _changed([rings[which] for which in wanted], tried, precision.guard_pixels)
-        for place, which in enumerate(wanted):
-            thinned[which] = tried[place]
-        wanted = [wanted[place] for place in failed]
-        if not wanted:
-            break
-    return thinned
+def _check(
+    finished: Finished,
+    rings: Rings,
+    pieces: Sequence[Piece],
+    precision: Precision,
+    definitions: Sequence[StructureDefinition],
+) -> None:
+    """Raise VerificationError unless the contours hold their pieces' pixels, also when moved by the guard.
 
-
-def _decimated(ring: Points, tolerance_mm: float, precision: Precision) -> Points:
-    if not tolerance_mm:
-        return ring
-    spacing = np.array(precision.grid.pixel_spacing_mm)
-    corner = ring.min(axis=0)
-    # Relative to a corner, 32 bit hold a ten-thousandth of a millimetre.
-    flat = ((ring - corner) * spacing).astype(np.float32)
-    kept = cv2.approxPolyDP(flat, tolerance_mm, closed=True)[:, 0, :]
-    return np.asarray(kept / spacing + corner, dtype=np.float64)
-
-
-def _changed(rings: Sequence[Points], tried: Sequence[Points], guard_pixels: Points) -> list[int]:
-    """Give the places of those tried rings that hold other pixels than the ring itself, at any shift by the guard."""
-    changed = {place for place, points in enumerate(tried) if len(points) < 3}
-    # Each ring in the frame of its own first pixel, in a cell of the same size.
-    corners = [np.floor(ring.min(axis=0)) - 2 for ring in rings]
-    size = np.ceil(np.max([np.ptp(ring, axis=0) for ring in rings], axis=0)).astype(np.intp) + 6
-    wanted = _keys([ring - corner for ring, corner in zip(rings, corners, strict=True)], size)
-    for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
-        shift = np.multiply(signs, guard_pixels)
-        moved = [points - corner + shift for points, corner in zip(tried, corners, strict=True)]
-        differing = np.setxor1d(_keys(moved, size), wanted, assume_unique=True)
-        changed.update(np.unique(differing // size.prod()).tolist())
-    return sorted(changed)
-
-
-def _keys(polygons: Sequence[Points], size: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number each polygon's effective toggles in its own cell of (rows, columns)."""
-    crossed = scanlines.toggles(polygons)
-    row, column = np.clip(crossed.row, 0, size[0] - 1), np.clip(crossed.column, 0, size[1] - 1)
-    return scanlines.odd((crossed.polygon * size[0] + row) * size[1] + column)
-
-
-def _merged(outlines: Sequence[Outline], rings: Sequence[Points], precision: Precision) -> tuple[Contour, ...]:
-    """Give one contour per outline, its holes merged in."""
-    contours = []
-    used = 0
-    for outline in outlines:
-        outer, *holes = rings[used : used + len(outline.rings)]
-        used += len(outline.rings)
-        points = precision.rounded(outline.slice_index, keyholes.merge(outer, holes)) if holes else outer
-        points_lps_mm = precision.rounded_mm(outline.slice_index, points)
-        contours.append(Contour(slice_index=outline.slice_index, points_lps_mm=points_lps_mm))
-    return tuple(contours)
-
-
-def _check(name: str, contours: Sequence[Contour], voxels: CroppedMask, precision: Precision) -> None:
-    """Raise VerificationError unless the contours hold the mask's voxels; also when moved by half the guard.
-
-    Half, because a keyhole splits an edge and rounding then bends it.
+    Moved are only lines that may have come nearer to pixel centres since they were thinned out: keyholes, and all where
+    a drawing asks for coarser rounding.
     """
-    first_slice, *corner = voxels.origin
-    planes = precision.grid.planes
-    polygons = [scanlines.pixels(planes[one.slice_index], one.points_lps_mm) - corner for one in contours]
-    slices = np.array([one.slice_index - first_slice for one in contours], dtype=np.intp)
-    rows, columns = voxels.mask.shape[1] + 2, voxels.mask.shape[2] + 2
+    places = Places(precision.grid.shape)
+    held = Held(places, precision.guard_pixels)
+    across = ~rings.between_rows
+    wanted = places.of(rings.per_gate(rings.piece)[across], rings.row[across], rings.column[across] + 1)
+    differing = [_difference(held.by(finished.lines), np.sort(wanted))]
+    doubtful = finished.lines
+    if precision.decimals is None:
+        doubtful = doubtful.on(rings.piece[rings.is_hole])
+    unmoved = held.by(doubtful)
+    differing += [_difference(held.by(doubtful, signs), unmoved) for signs in DIAGONALS]
+    lost = np.concatenate(differing)
+    if len(lost):
+        name = definitions[pieces[places.piece_at(int(lost[0]))].structure].name
+        rounded = "" if precision.decimals is None else f", rounded to {precision.decimals} decimals of a mm,"
+        raise VerificationError(f"The contours of {name}{rounded} do not hold exactly its voxels.")
 
-    def numbered(index: NDArray[np.intp], row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.intp]:
-        place = (index * rows + np.clip(row, -1, rows - 2) + 1) * columns + np.clip(column, -1, columns - 2) + 1
-        return scanlines.odd(place)
 
-    wanted = numbered(*scanlines.mask_toggles(voxels.mask))
-    for share in (0.0, 0.5, -0.5):
-        crossed = scanlines.toggles([points + share * precision.guard_pixels for points in polygons])
-        if not np.array_equal(numbered(slices[crossed.polygon], crossed.row, crossed.column), wanted):
-            raise VerificationError(f"The contours of {name} do not hold exactly its voxels.")
+def _difference(held: Indices, wanted: Indices) -> Indices:
+    # The two are almost always equal, and a comparison is many times faster.
+    return held[:0] if np.array_equal(held, wanted) else np.setxor1d(held, wanted)
+
+
+def _hand_out(finished: Finished, rings: Rings, pieces: Sequence[Piece], drafts: Sequence[Draft]) -> None:
+    """Give the contours to their structures."""
+    bounds = finished.lines.bounds.tolist()
+    for number, (first, last) in zip(finished.lines.piece.tolist(), pairwise(bounds), strict=True):
+        piece = pieces[number]
+        contour = Contour(slice_index=piece.slice_index, points_lps_mm=finished.points_lps_mm[first:last])
+        drafts[piece.structure].contours.append(contour)
+    for piece in pieces:
+        drafts[piece.structure].voxels += int(np.count_nonzero(piece.inside))
+    for number in rings.piece[rings.is_hole].tolist():
+        drafts[pieces[number].structure].has_hole = True
+
+
+def _structure(definition: StructureDefinition, draft: Draft, grid: Grid, drawing: Drawing) -> Structure:
+    return Structure(
+        definition=definition,
+        contours=tuple(draft.contours),
+        geometric_type="CLOSEDPLANAR_XOR" if draft.has_hole and drawing.holes == "xor" else "CLOSED_PLANAR",
+        volume_cm3=draft.voxels * grid.voxel_volume_mm3 / 1000,
+    )

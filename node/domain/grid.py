@@ -136,13 +136,29 @@ class Grid:
         in_plane = steps - np.outer(steps @ self.normal, self.normal)
         return float(np.linalg.norm(in_plane, axis=1).max())
 
-    def points_lps_mm(self, slice_index: int, rows: ArrayLike, columns: ArrayLike) -> NDArray[np.float64]:
-        """Give the patient coordinates of (fractional) pixel indices of one plane.
+    @cached_property
+    def positions_lps_mm(self) -> NDArray[np.float64]:
+        """Give the centre of each plane's first pixel, shape (slices, 3)."""
+        return np.array([plane.position_lps_mm for plane in self.planes], dtype=np.float64)
+
+    @cached_property
+    def steps_mm(self) -> NDArray[np.float64]:
+        """Give each plane's way from one row to the next and from one column to the next, shape (slices, 2, 3), LPS."""
+        cosines = np.array([plane.orientation for plane in self.planes], dtype=np.float64).reshape(-1, 2, 3)
+        spacings = np.array([plane.pixel_spacing_mm for plane in self.planes], dtype=np.float64)
+        return cosines[:, ::-1] * spacings[:, :, np.newaxis]
+
+    def points_lps_mm(
+        self, slice_index: int | NDArray[np.intp], rows: ArrayLike, columns: ArrayLike
+    ) -> NDArray[np.float64]:
+        """Give the patient coordinates of (fractional) pixel indices.
 
         PS3.3 C.7.6.2.1.1, equation C.7.6.2.1-1, with the position and orientation of the plane itself.
 
         Parameters
         ----------
+        slice_index
+            One plane, or shape (n,), the plane of each point.
         rows, columns
             Shape (n,), in pixels, 0 at the centre of the first pixel.
 
@@ -150,15 +166,10 @@ class Grid:
         -------
         Shape (n, 3), LPS, mm.
         """
-        plane = self.planes[slice_index]
-        between_rows, between_columns = plane.pixel_spacing_mm
-        along_row, along_column = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
-        points = (
-            np.asarray(plane.position_lps_mm, dtype=np.float64)
-            + np.multiply.outer(np.asarray(columns, dtype=np.float64) * between_columns, along_row)
-            + np.multiply.outer(np.asarray(rows, dtype=np.float64) * between_rows, along_column)
-        )
-        return np.asarray(points, dtype=np.float64)
+        position, steps = self.positions_lps_mm[slice_index], self.steps_mm[slice_index]
+        across = np.asarray(columns, dtype=np.float64)[:, np.newaxis] * steps[..., 1, :]
+        down = np.asarray(rows, dtype=np.float64)[:, np.newaxis] * steps[..., 0, :]
+        return np.asarray(position + across + down, dtype=np.float64)
 
     def axis_directions(self) -> NDArray[np.float64]:
         """Give the unit directions of increasing slice, row and column index, shape (3, 3), one per row, LPS.

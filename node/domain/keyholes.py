@@ -32,9 +32,9 @@ def merge(outer: Points, holes: Sequence[Points]) -> Points:
 def _joined(line: Points, hole: Points) -> Points:
     leaving, edge_of_hole = _start(hole)
     arriving, edge_of_line = _first_to_the_left(line, leaving)
-    around = np.roll(hole, -(edge_of_hole + 1), axis=0)
-    channel = [arriving[np.newaxis], leaving[np.newaxis], around, leaving[np.newaxis], arriving[np.newaxis]]
-    return np.concatenate([line[: edge_of_line + 1], *channel, line[edge_of_line + 1 :]])
+    channel = np.stack([arriving, leaving])
+    around = [channel, hole[edge_of_hole + 1 :], hole[: edge_of_hole + 1], channel[::-1]]
+    return np.concatenate([line[: edge_of_line + 1], *around, line[edge_of_line + 1 :]])
 
 
 def _start(hole: Points) -> tuple[Points, int]:
@@ -52,10 +52,10 @@ def _start(hole: Points) -> tuple[Points, int]:
 
 def _first_to_the_left(line: Points, point: Points) -> tuple[Points, int]:
     """Give where the line is met first, going left along the point's row, and the index of the edge."""
-    start, end = line, np.roll(line, -1, axis=0)
     row, column = point
-    crossing = np.flatnonzero((start[:, 0] <= row) != (end[:, 0] <= row))
-    upper, lower = start[crossing], end[crossing]
+    below = line[:, 0] <= row
+    crossing = np.flatnonzero(below != np.append(below[1:], below[0]))
+    upper, lower = line[crossing], line[(crossing + 1) % len(line)]
     fraction = (row - upper[:, 0]) / (lower[:, 0] - upper[:, 0])
     at = upper[:, 1] + fraction * (lower[:, 1] - upper[:, 1])
     best = int(np.argmax(np.where(at < column, at, -np.inf)))

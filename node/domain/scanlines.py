@@ -40,23 +40,25 @@ def toggles(polygons: Sequence[Points]) -> Toggles:
         Each of shape (n, 2), (row, column) in pixels, 0 at the centre of the first pixel; the first point not repeated.
     """
     lengths = np.array([len(points) for points in polygons], dtype=np.intp)
-    if not lengths.sum():
-        nothing = np.empty(0, dtype=np.intp)
-        return Toggles(nothing, nothing, nothing)
-    start = np.concatenate(polygons)
+    return crossings(np.concatenate([np.empty((0, 2)), *polygons]), lengths)
+
+
+def crossings(start: Points, lengths: NDArray[np.intp]) -> Toggles:
+    """Give where closed polygons, one after the other and of so many points each, cross the rows of pixels."""
     end = start[_next_in_polygon(lengths)]
+    first_row, last_row = np.ceil(start[:, 0]).astype(np.intp), np.ceil(end[:, 0]).astype(np.intp)
+    crossing = np.flatnonzero(first_row != last_row)
+    start, end, first_row, last_row = start[crossing], end[crossing], first_row[crossing], last_row[crossing]
     # Each edge is taken from its upper end, whichever way it is walked, so that the two sides of a keyhole's channel
     # give the very same number and cancel.
-    downwards = (start[:, 0] <= end[:, 0])[:, np.newaxis]
-    upper, lower = np.where(downwards, start, end), np.where(downwards, end, start)
-    first_row = np.ceil(upper[:, 0]).astype(np.intp)
-    rows_crossed = np.ceil(lower[:, 0]).astype(np.intp) - first_row
-    edge = np.repeat(np.arange(len(start)), rows_crossed)
-    row = np.arange(len(edge)) + np.repeat(first_row - (np.cumsum(rows_crossed) - rows_crossed), rows_crossed)
-    upper, lower = upper[edge], lower[edge]
-    fraction = (row - upper[:, 0]) / (lower[:, 0] - upper[:, 0])
-    column = np.ceil(upper[:, 1] + fraction * (lower[:, 1] - upper[:, 1])).astype(np.intp)
-    return Toggles(np.repeat(np.arange(len(lengths)), lengths)[edge], row, column)
+    downwards = first_row < last_row
+    upper, lower = np.where(downwards[:, np.newaxis], start, end), np.where(downwards[:, np.newaxis], end, start)
+    rows_crossed = np.abs(last_row - first_row)
+    edge = np.repeat(np.arange(len(crossing)), rows_crossed)
+    row = np.arange(len(edge)) + (np.minimum(first_row, last_row) - np.cumsum(rows_crossed) + rows_crossed)[edge]
+    slope = (lower[:, 1] - upper[:, 1]) / (lower[:, 0] - upper[:, 0])
+    column = np.ceil(upper[edge, 1] + (row - upper[edge, 0]) * slope[edge]).astype(np.intp)
+    return Toggles(np.repeat(np.arange(len(lengths)), lengths)[crossing[edge]], row, column)
 
 
 def rasterise(contours: Sequence[Contour], grid: Grid) -> NDArray[np.bool_]:
@@ -106,8 +108,10 @@ def mask_toggles(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
 
 def odd(keys: NDArray[np.intp]) -> NDArray[np.intp]:
     """Give the values that occur an odd number of times, sorted."""
-    values, counts = np.unique(keys, return_counts=True)
-    return np.asarray(values[counts % 2 == 1], dtype=np.intp)
+    ordered = np.sort(keys)
+    first = np.flatnonzero(np.diff(ordered, prepend=-1 - np.abs(ordered[:1])))
+    counts = np.diff(first, append=len(ordered))
+    return np.asarray(ordered[first[counts % 2 == 1]], dtype=np.intp)
 
 
 def _next_in_polygon(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
