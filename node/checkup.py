@@ -10,6 +10,7 @@ from pathlib import Path
 from node.adapters.database import best_sqlite, journal_pragmas
 from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
+from node.adapters.profile_store import load_profile, profile_names
 from node.adapters.query_scu import count_instances
 from node.adapters.spooling_check import fault_of_spooling
 from node.adapters.storage_scp import check_receiver
@@ -17,12 +18,13 @@ from node.adapters.storage_scu import echo
 from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
+from node.domain.tg263 import faults_of
 from node.service import model_store, receiver_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was tried."""
+    """One thing that was tried. One that holds and yet says what to do is a warning."""
 
     subject: str
     holds: bool
@@ -46,6 +48,8 @@ def check(config: Config) -> Iterator[Finding]:
         yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
     for model in sorted({model for route in config.routes for model in route.models}):
         yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
+        yield from _names(config, model)
+    yield _tried("profiles", _profiles)
     for archive in config.archives:
         yield _tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
     if config.hot_folder.folder is not None:
@@ -143,7 +147,8 @@ def _device(config: Config) -> Finding:
     words = f"cuda: {cuda.detail}" if cuda.usable else f"cuda cannot be used: {cuda.detail}"
     said = f"device = {section.device!r}; {words}; cpu: {facts['cpu'].detail}"
     remedy = "Mend the driver or install the extra 'cuda', or set node.device to 'auto' or 'cpu'."
-    return Finding(subject="device", holds=cuda.usable or section.device != "cuda", said=said, what_to_do=remedy)
+    holds = cuda.usable or section.device != "cuda"
+    return Finding(subject="device", holds=holds, said=said, what_to_do="" if holds else remedy)
 
 
 def _model(config: Config, name: str) -> str:
@@ -154,6 +159,25 @@ def _model(config: Config, name: str) -> str:
     )
     structures = ", ".join(structure.name for structure in loaded.package.structures)
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
+
+
+def _names(config: Config, model: str) -> Iterator[Finding]:
+    """Warn of names that TG-263 would have otherwise; names that collide are a fault of the manifest."""
+    store = model_store(config.node.model_dirs)
+    try:
+        names = [structure.name for structure in store.describe(model).structures]
+        faults = {name: found for name in names if (found := faults_of(name, store.structures))}
+    except SetupError:
+        # The model's own finding says it.
+        return
+    if faults:
+        said = "; ".join(f"{name} {' and '.join(each)}" for name, each in faults.items())
+        remedy = "Rename them in the package's model.toml (TG-263), or leave them: receivers get them as they are."
+        yield Finding(subject=f"names of model {model}", holds=True, said=said, what_to_do=remedy)
+
+
+def _profiles() -> str:
+    return ", ".join(load_profile(name).name for name in profile_names()) + " can be read"
 
 
 def _archive(config: Config, archive: ArchiveSection) -> str:

@@ -147,9 +147,10 @@ def check_command(config: Config, path: Path, console: Console | None) -> int:
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    mark = "[green]ok  [/]" if finding.holds else "[bold red]FAIL[/]"
+    passed = "[yellow]note[/]" if finding.what_to_do else "[green]ok  [/]"
+    mark = passed if finding.holds else "[bold red]FAIL[/]"
     console.print(f"{mark} {escape(f'{finding.subject}: {finding.said}')}", soft_wrap=True, highlight=False)
-    if not finding.holds:
+    if finding.what_to_do:
         console.print(f"     what to do: {escape(finding.what_to_do)}", soft_wrap=True, highlight=False)
 
 

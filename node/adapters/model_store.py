@@ -1,13 +1,17 @@
 """Model packages on disk: ``<folder>/<name>/model.toml`` with its graph beside it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from node.domain.errors import SetupError
-from node.inference.package import LoadedPackage, parse_manifest
+from node.inference.package import LoadedPackage, ModelPackage, parse_manifest
+from node.inference.structure_table import KnownStructure, parse_structures
+from node.resources import shipped
 
 MANIFEST = "model.toml"
+STRUCTURES = "structures.toml"
 
 
 class ModelStore:
@@ -22,6 +26,17 @@ class ModelStore:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
 
+    @cached_property
+    def structures(self) -> Mapping[str, KnownStructure]:
+        """Give the structures that a manifest need only name: ``conf/structures.toml``.
+
+        Raises
+        ------
+        SetupError
+            The table is wrong or cannot be read.
+        """
+        return parse_structures(_text(shipped("conf") / STRUCTURES), where=f"conf/{STRUCTURES}")
+
     def names(self) -> tuple[str, ...]:
         """List the packages, sorted, whether or not they can be loaded."""
         return tuple(sorted({manifest.parent.name for folder in self._folders for manifest in _manifests(folder)}))
@@ -32,17 +47,11 @@ class ModelStore:
         Raises
         ------
         SetupError
-            There is no such package or more than one, its manifest is wrong, its graph lies outside its folder, or
-            the graph has another SHA-256.
+            There is no such package or more than one, its manifest or the table of structures is wrong, its graph lies
+            outside its folder, or the graph has another SHA-256.
         """
-        folder = self._folder_of(name)
-        package = parse_manifest(_text(folder / MANIFEST), where=f"{name}/{MANIFEST}")
-        if package.name != name:
-            raise SetupError(
-                f"The model package in folder {name!r} calls itself {package.name!r}.",
-                "Give the folder and `name` in model.toml the same name.",
-            )
-        graph_path = _confined(folder, package.graph.file)
+        package = self.describe(name)
+        graph_path = _confined(self._folder_of(name), package.graph.file)
         found = _sha256(graph_path)
         if found != package.graph.sha256:
             raise SetupError(
@@ -50,6 +59,23 @@ class ModelStore:
                 "Copy the model package again from its source: it is damaged, incomplete or changed.",
             )
         return LoadedPackage(package=package, graph_path=graph_path)
+
+    def describe(self, name: str) -> ModelPackage:
+        """Read what a package says of itself, without its graph.
+
+        Raises
+        ------
+        SetupError
+            There is no such package or more than one, or its manifest or the table of structures is wrong.
+        """
+        text = _text(self._folder_of(name) / MANIFEST)
+        package = parse_manifest(text, where=f"{name}/{MANIFEST}", known=self.structures)
+        if package.name != name:
+            raise SetupError(
+                f"The model package in folder {name!r} calls itself {package.name!r}.",
+                "Give the folder and `name` in model.toml the same name.",
+            )
+        return package
 
     def _folder_of(self, name: str) -> Path:
         found = [m.parent for folder in self._folders for m in _manifests(folder) if m.parent.name == name]

@@ -57,10 +57,10 @@ def series_description(provenance: Provenance) -> str:
     return model_and_version(provenance, LO - len(ending)) + ending
 
 
-def structure_set_label(provenance: Provenance) -> str:
-    """Name the model and the run in 16 characters, the limit of SH and of planning systems."""
+def structure_set_label(provenance: Provenance, limit: int = SH) -> str:
+    """Name the model and the run within a receiver's limit, at most 16 characters, which SH allows."""
     ending = f" r{provenance.run_number}"
-    return fitted(provenance.model_name, SH - len(ending)) + ending
+    return fitted(provenance.model_name, limit - len(ending)) + ending
 
 
 def description(provenance: Provenance, omitted: Sequence[Omitted], disclaimer: str) -> str:

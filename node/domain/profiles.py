@@ -5,6 +5,11 @@ from typing import Literal
 
 from node.domain.structures import Drawing, HoleEncoding
 
+# The length that TG-263 makes its names for; in less, a side, "~" and a number leave no room for the organ.
+SHORTEST_NAME = 16
+# Stands for what a receiver's alphabet lacks; every alphabet holds it.
+REPLACEMENT = "_"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -13,9 +18,9 @@ class Profile:
     name: str
     # Which systems it is for, and whether anybody tried.
     title: str
-    # Longest ROI Name; the VR allows 64.
+    # Longest ROI Name, from SHORTEST_NAME on; the VR allows 64.
     name_length: int = 64
-    # Characters that a ROI Name may hold besides letters and digits of ASCII.
+    # Characters that a ROI Name may hold besides letters and digits of ASCII; REPLACEMENT is among them.
     name_characters: str = "_-+^~ .()/"
     # Add "~" to the name of an organ that the end of the scan cuts (TG-263).
     mark_cut: bool = True
@@ -42,5 +47,5 @@ class RoiName:
     structure: str
     # ROI Name (3006,0026).
     name: str
-    # Why it is not the structure's own; empty where it is.
+    # Why it is not the structure's own, without a full stop; empty where it is.
     reason: str = ""

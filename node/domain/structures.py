@@ -38,6 +38,8 @@ class StructureDefinition:
     # Laterality or other modifier of the type.
     modifier: Code | None
     interpreted_type: InterpretedType
+    # No scan of one region holds it whole: that the end of the scan cuts it is nothing to tell.
+    always_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,19 @@ Reading is strict. A key we do not know, a missing key or a value out of range i
 a manifest that is half understood contours the wrong thing.
 """
 
-import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from types import MappingProxyType
+from typing import ClassVar, Literal, cast, get_args
 
 from node.domain.errors import SetupError
-from node.domain.structures import Code, InterpretedType, StructureDefinition
+from node.domain.structures import StructureDefinition
+from node.inference.structure_table import KnownStructure, definition_of
+from node.inference.tables import MEND_MANIFEST, Table, did_you_mean, is_number, keys
 
 SCHEMA_VERSION = 1
 
@@ -25,8 +27,6 @@ Activation = Literal["softmax", "none"]
 # Opposite directions of the patient, PS3.3 C.7.6.1.1.1 (H and F there are S and I here, as image processing writes).
 OPPOSITE = {"L": "R", "R": "L", "P": "A", "A": "P", "S": "I", "I": "S"}
 
-# AAPM TG-263: at most 16 characters; letters, digits, underscore; ~ for partial, ^ for custom, - and + in targets.
-_STRUCTURE_NAME = re.compile(r"[A-Za-z0-9_~^+-]{1,16}")
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -158,7 +158,8 @@ class ModelPackage:
     structures: tuple[StructureDefinition, ...]
     post: tuple[PostRule, ...]
     gates: tuple[Gate, ...]
-    # SHA-256 over the manifest's text, which itself holds the SHA-256 of the graph.
+    # SHA-256 over the manifest's text, which itself holds the SHA-256 of the graph. What the manifest leaves to
+    # conf/structures.toml is not in it: that table belongs to the software, whose version every result states too.
     digest: str
 
 
@@ -170,7 +171,12 @@ class LoadedPackage:
     graph_path: Path
 
 
-def parse_manifest(text: str, where: str = "model.toml") -> ModelPackage:
+NO_TABLE: Mapping[str, KnownStructure] = MappingProxyType({})
+
+
+def parse_manifest(
+    text: str, where: str = "model.toml", known: Mapping[str, KnownStructure] = NO_TABLE
+) -> ModelPackage:
     """Read a manifest.
 
     Parameters
@@ -179,17 +185,20 @@ def parse_manifest(text: str, where: str = "model.toml") -> ModelPackage:
         The contents of ``model.toml``.
     where
         What messages call it.
+    known
+        Structures by name: of these a manifest need not say more than name and label values.
 
     Raises
     ------
     SetupError
-        It is no TOML, a key is unknown or missing, or a value contradicts another.
+        It is no TOML, a key is unknown or missing, a structure is neither described nor known, or a value contradicts
+        another.
     """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"{where} is not valid TOML: {error}", "Mend the model package's manifest.") from error
-    table = _Table(raw, where, ("schema_version", *_keys(ModelPackage, without="digest")))
+        raise SetupError(f"{where} is not valid TOML: {error}", MEND_MANIFEST) from error
+    table = Table(raw, where, ("schema_version", *keys(ModelPackage, without="digest")))
     if (version := table.integer("schema_version")) != SCHEMA_VERSION:
         raise table.wrong("schema_version", f"is {version}; this software reads {SCHEMA_VERSION}")
     package = ModelPackage(
@@ -201,18 +210,18 @@ def parse_manifest(text: str, where: str = "model.toml") -> ModelPackage:
         intended_use=table.text("intended_use"),
         limits=table.text("limits"),
         modalities=table.texts("modalities"),
-        input=_input(table.table("input", _keys(InputSpecification))),
-        graph=_graph(table.table("graph", _keys(GraphFile))),
-        structures=tuple(_structure(each) for each in table.tables("structures", _keys(StructureDefinition))),
+        input=_input(table.table("input", keys(InputSpecification))),
+        graph=_graph(table.table("graph", keys(GraphFile))),
+        structures=tuple(definition_of(each, known) for each in table.tables("structures", keys(StructureDefinition))),
         post=tuple(_post_rule(each) for each in table.tables("post", None)),
-        gates=tuple(_gate(each) for each in table.tables("gates", _keys(Gate))),
+        gates=tuple(_gate(each) for each in table.tables("gates", keys(Gate))),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
     _check_together(package, table)
     return package
 
 
-def _input(table: "_Table") -> InputSpecification:
+def _input(table: Table) -> InputSpecification:
     orientation = table.text("orientation")
     axes = {frozenset((letter, OPPOSITE.get(letter, ""))) for letter in orientation}
     if len(orientation) != 3 or len(axes) != 3 or not set(orientation) <= set(OPPOSITE):
@@ -239,15 +248,15 @@ def _input(table: "_Table") -> InputSpecification:
     )
 
 
-def _spacing(table: "_Table") -> tuple[float | None, float | None, float | None]:
+def _spacing(table: Table) -> tuple[float | None, float | None, float | None]:
     values = table.take("spacing_mm", list)
-    if len(values) != 3 or not all(value == "source" or (_is_number(value) and value > 0) for value in values):
+    if len(values) != 3 or not all(value == "source" or (is_number(value) and value > 0) for value in values):
         raise table.wrong("spacing_mm", 'must be three (slices, rows, columns) of millimetres or "source"')
     slices, rows, columns = (None if value == "source" else float(value) for value in values)
     return slices, rows, columns
 
 
-def _graph(table: "_Table") -> GraphFile:
+def _graph(table: Table) -> GraphFile:
     classes = table.integer("classes")
     if not 2 <= classes <= 65535:
         raise table.wrong("classes", "must be between 2 and 65535, the background included")
@@ -262,34 +271,12 @@ def _graph(table: "_Table") -> GraphFile:
     )
 
 
-def _structure(table: "_Table") -> StructureDefinition:
-    colour = table.integers("colour_rgb")
-    if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-        raise table.wrong("colour_rgb", "must be three whole numbers from 0 to 255")
-    interpreted_type = table.text("interpreted_type", may_be_empty=True)
-    if interpreted_type not in get_args(InterpretedType):
-        raise table.wrong("interpreted_type", f"must be one of {', '.join(filter(None, get_args(InterpretedType)))}")
-    return StructureDefinition(
-        name=table.match("name", _STRUCTURE_NAME, "at most 16 letters, digits, '_', '~', '^', '+', '-' (TG-263)"),
-        label_values=table.integers("label_values"),
-        colour_rgb=(colour[0], colour[1], colour[2]),
-        category=_code(table.table("category", _keys(Code))),
-        type=_code(table.table("type", _keys(Code))),
-        modifier=_code(table.table("modifier", _keys(Code))) if "modifier" in table else None,
-        interpreted_type=cast(InterpretedType, interpreted_type),
-    )
-
-
-def _code(table: "_Table") -> Code:
-    return Code(value=table.text("value"), scheme=table.text("scheme"), meaning=table.text("meaning"))
-
-
-def _post_rule(table: "_Table") -> PostRule:
+def _post_rule(table: Table) -> PostRule:
     rules: dict[str, type[PostRule]] = {rule.rule: rule for rule in get_args(PostRule)}
     name = table.take("rule", str)
     if name not in rules:
-        raise table.wrong("rule", f"{name!r} is unknown{_did_you_mean(name, rules)}; known: {', '.join(rules)}")
-    table.allow_only(("rule", *_keys(rules[name])))
+        raise table.wrong("rule", f"{name!r} is unknown{did_you_mean(name, rules)}; known: {', '.join(rules)}")
+    table.allow_only(("rule", *keys(rules[name])))
     labels = table.integers("labels")
     match name:
         case KeepLargest.rule:
@@ -307,7 +294,7 @@ def _post_rule(table: "_Table") -> PostRule:
             return Relabel(labels=labels, becomes=table.integer("becomes"))
 
 
-def _gate(table: "_Table") -> Gate:
+def _gate(table: Table) -> Gate:
     between = table.numbers("mean_value_between", 2) if "mean_value_between" in table else None
     gate = Gate(
         structure=table.text("structure"),
@@ -321,7 +308,7 @@ def _gate(table: "_Table") -> Gate:
     return gate
 
 
-def _check_together(package: ModelPackage, table: "_Table") -> None:
+def _check_together(package: ModelPackage, table: Table) -> None:
     names = [structure.name for structure in package.structures]
     if len({name.casefold() for name in names}) != len(names):
         # TG-263: names are unique whatever their case; planning systems refuse or rename otherwise.
@@ -339,7 +326,7 @@ def _check_together(package: ModelPackage, table: "_Table") -> None:
     for gate in package.gates:
         if gate.structure not in names:
             raise table.wrong(
-                "gates.structure", f"{gate.structure!r} is no structure{_did_you_mean(gate.structure, names)}"
+                "gates.structure", f"{gate.structure!r} is no structure{did_you_mean(gate.structure, names)}"
             )
 
 
@@ -352,104 +339,3 @@ def _label_values(package: ModelPackage) -> list[tuple[str, tuple[int, ...]]]:
     values = [(f"structures.{each.name}.label_values", each.label_values) for each in package.structures]
     values += [(f"post.{rule.rule}.labels", rule.labels) for rule in package.post]
     return values + [("post.keep_seeded.seeds", rule.seeds) for rule in package.post if isinstance(rule, KeepSeeded)]
-
-
-def _keys(kind: type, without: str = "") -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.name != without)
-
-
-def _did_you_mean(key: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; is {near[0]!r} meant?" if near else ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-class _Table:
-    """One TOML table whose keys are all known and all of the type asked for."""
-
-    def __init__(self, raw: Mapping[str, Any], where: str, known: Sequence[str] | None) -> None:
-        self._raw = raw
-        self._where = where
-        if known is not None:
-            self.allow_only(known)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._raw
-
-    def wrong(self, key: str, what: str) -> SetupError:
-        return SetupError(f"{self._where}: {key} {what}.", "Mend the model package's manifest.")
-
-    def allow_only(self, known: Sequence[str]) -> None:
-        for key in self._raw:
-            if key not in known:
-                raise self.wrong(key, f"is unknown{_did_you_mean(key, known)}")
-
-    def take(self, key: str, kind: type) -> Any:
-        if key not in self._raw:
-            raise self.wrong(key, "is missing")
-        value = self._raw[key]
-        if not isinstance(value, kind):
-            raise self.wrong(key, f"must be of type {kind.__name__}, not {type(value).__name__}")
-        return value
-
-    def text(self, key: str, may_be_empty: bool = False) -> str:
-        value = str(self.take(key, str)).strip()
-        if not value and not may_be_empty:
-            raise self.wrong(key, "is empty")
-        return value
-
-    def match(self, key: str, pattern: re.Pattern[str], allowed: str) -> str:
-        value = self.text(key)
-        if not pattern.fullmatch(value):
-            raise self.wrong(key, f"is {value!r}; allowed: {allowed}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self.take(key, list)
-        if not all(isinstance(value, str) and value for value in values):
-            raise self.wrong(key, "must be a list of texts")
-        return tuple(values)
-
-    def number(self, key: str) -> float:
-        value = self.take(key, object)
-        if not _is_number(value):
-            raise self.wrong(key, "must be a number")
-        return float(value)
-
-    def positive(self, key: str) -> float:
-        value = self.number(key)
-        if value <= 0:
-            raise self.wrong(key, "must be above 0")
-        return value
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        values = self.take(key, list)
-        if len(values) != count or not all(_is_number(value) for value in values):
-            raise self.wrong(key, f"must be {count} numbers")
-        return tuple(float(value) for value in values)
-
-    def integer(self, key: str) -> int:
-        value = self.take(key, int)
-        if isinstance(value, bool):
-            raise self.wrong(key, "must be a whole number")
-        return int(value)
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        values = self.take(key, list)
-        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            raise self.wrong(key, "must be whole numbers")
-        return tuple(values)
-
-    def table(self, key: str, known: Sequence[str]) -> "_Table":
-        return _Table(self.take(key, dict), f"{self._where} [{key}]", known)
-
-    def tables(self, key: str, known: Sequence[str] | None) -> tuple["_Table", ...]:
-        if key not in self._raw:
-            return ()
-        values = self.take(key, list)
-        if not all(isinstance(value, dict) for value in values):
-            raise self.wrong(key, f"must be tables, [[{key}]]")
-        return tuple(_Table(value, f"{self._where} [[{key}]] {n}", known) for n, value in enumerate(values, 1))

@@ -170,6 +170,11 @@ def test_words_are_ascii_on_one_line_and_within_their_limit() -> None:
     assert wording.fitted("肝臓", 64) == ""
 
 
+def test_the_label_keeps_its_run_within_a_receivers_limit() -> None:
+    assert wording.structure_set_label(provenance(run_number=12)) == "torso-organs r12"
+    assert wording.structure_set_label(provenance(run_number=12), limit=10) == "torso~ r12"
+
+
 def test_names_are_unique_where_case_is_ignored() -> None:
     names = wording.unique_names(["Lung", "lung", "LUNG", "a" * 70, "a" * 70, "肝臓"])
 
