@@ -1,30 +1,51 @@
-"""Label map -> Segmentation (PS3.3 A.51), type BINARY, by highdicom: one segment per structure, which may overlap."""
+"""Label map -> Segmentation or Label Map Segmentation (PS3.3 A.51), drawn up by highdicom, with frames of our own.
+
+highdicom draws up the object for images of one pixel, with a frame for each plane: modules, shared functional groups,
+dimensions, the order of planes. What is many or large is put in here, in bytes: the functional groups of each frame,
+and the pixels, a plane at a time. Nothing is ever held for all segments at once.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import highdicom
 import numpy as np
-from highdicom.seg import SegmentDescription, SegmentsOverlapValues
+from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
-from pydicom import Dataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from node.dicom import wording
-from node.dicom.identity import TYPE_2, date_and_time, headers_by_uid, inherit, moment, result_uid, valid_element
+from node.dicom.fractions import MAXIMUM_FRACTIONAL_VALUE
+from node.dicom.functional_groups import FunctionalGroups
+from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid
+from node.dicom.segmentation_frames import Frames, binary_frames, fractional_frames, labelmap_frames
+from node.dicom.segmentation_source import plane_index, source_headers
 from node.domain.errors import InputError
-from node.domain.grid import Grid, Plane
+from node.domain.grid import Plane
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.domain.masks import members
+from node.domain.routing import SegmentationEncoding
 from node.domain.series import SeriesManifest
 from node.domain.structures import Code, Provenance, StructureDefinition
-from node.domain.volume import LabelMap
+from node.domain.volume import LabelMap, Probabilities
 
 # Above the numbers that scanners give, and beside those of RT Structure Sets.
 FIRST_SERIES_NUMBER = 9000
 
 # CID 7162 Surface Processing Algorithm Family; the concept of a trained network.
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
+
+TRANSFER_SYNTAXES: Mapping[SegmentationEncoding, UID] = {
+    # PS3.5 8.2: RLE is for whole bytes.
+    "binary": ExplicitVRLittleEndian,
+    "labelmap": RLELossless,
+    "fractional": RLELossless,
+}
+
+PIXEL_DATA = Tag("PixelData")
+PER_FRAME_GROUPS = Tag("PerFrameFunctionalGroupsSequence")
 
 
 def segmentation(
@@ -33,10 +54,13 @@ def segmentation(
     manifest: SeriesManifest,
     source: Sequence[Dataset],
     provenance: Provenance,
+    encoding: SegmentationEncoding = "binary",
+    probabilities: Probabilities | None = None,
 ) -> Dataset:
-    """Build a BINARY Segmentation in Explicit VR Little Endian, ready for ``save_as``; equal arguments, equal bytes.
+    """Build a Segmentation, ready for ``save_as``; equal arguments, equal bytes.
 
-    Segment n is the n-th definition. Frames without a voxel of their segment are left out.
+    Segment n is the n-th definition. Frames without a voxel of their segment (without any, in a label map) are left
+    out.
 
     Parameters
     ----------
@@ -44,75 +68,106 @@ def segmentation(
         Of structures that have voxels only.
     source
         Headers of the manifest's instances, in any order; pixel data is not needed.
+    encoding
+        "binary": one bit for each voxel and segment, Explicit VR Little Endian. "labelmap": Segment Numbers, RLE
+        Lossless. "fractional": probabilities (``node.dicom.fractions``), RLE Lossless.
+    probabilities
+        Needed for "fractional", and not looked at otherwise.
 
     Raises
     ------
     InputError
-        There is no structure, or a header is missing.
+        There is no structure, a header is missing, structures share voxels that are to be a label map
+        (``why_no_labelmap``), or there are no probabilities to write.
     """
-    if not definitions:
+    frames = _frames(label_map, definitions, encoding, probabilities) if definitions else None
+    if frames is None or not frames.filled.any():
         raise InputError("None of the model's structures is in this series.", "Check that the right model was chosen.")
     headers = headers_by_uid(manifest, source)
     first = next(iter(headers.values()))
-    dataset = _built(label_map, definitions, _sources(manifest, headers), manifest, provenance)
+    dataset = _drawn_up(frames.filled, definitions, source_headers(manifest, headers), manifest, provenance, encoding)
+    order = [plane_index(_source(groups)) for groups in dataset.PerFrameFunctionalGroupsSequence]
     _name_sources(dataset, manifest.grid.planes, headers)
-    _pin(dataset, manifest, provenance, date_and_time(moment(provenance, first)))
+    _pin(dataset, _uid("dimensions", encoding, manifest, provenance), date_and_time(moment(provenance, first)))
+    dataset.SoftwareVersions = wording.software_versions(provenance)
     inherit(dataset, first, manifest)
+    _put_frames(dataset, frames, order, TRANSFER_SYNTAXES[encoding])
+    dataset.Rows, dataset.Columns = manifest.grid.shape[1:]
     return dataset
 
 
-class _LayeredSegmentation(highdicom.seg.Segmentation):
-    """A Segmentation of structures that share label values, from the label map itself.
-
-    highdicom takes overlapping segments as an array with a last axis for segments. For 30 structures of 300 × 512 × 512
-    voxels that is 2.4 GB, and it sums the axis as int64. These two hooks pick each plane of each segment when its
-    turn comes; the rest is highdicom's.
-    """
-
-    def __init__(self, values_of_segment: Sequence[Sequence[int]], **attributes: Any) -> None:
-        self._values_of_segment = values_of_segment
-        super().__init__(**attributes)
-
-    def _check_and_cast_pixel_array(  # type: ignore[override]
-        self, pixel_array: NDArray[Any], *_: Any, **__: Any
-    ) -> tuple[NDArray[Any], SegmentsOverlapValues]:
-        values = [value for of_segment in self._values_of_segment for value in set(of_segment)]
-        shared = len(set(values)) < len(values)
-        return pixel_array, SegmentsOverlapValues.YES if shared else SegmentsOverlapValues.NO
-
-    def _get_segment_pixel_array(  # type: ignore[override]
-        self, pixel_array: NDArray[Any], segment_number: int, **_: Any
-    ) -> NDArray[np.uint8]:
-        return members(pixel_array, self._values_of_segment[segment_number - 1]).view(np.uint8)
+def why_no_labelmap(definitions: Sequence[StructureDefinition]) -> str:
+    """Say why structures cannot be one label map, whose voxels have one Segment Number each; empty: they can."""
+    owner: dict[int, str] = {}
+    for definition in definitions:
+        for value in set(definition.label_values):
+            if value in owner:
+                return f"{owner[value]} and {definition.name} share voxels, which a label map cannot say."
+            owner[value] = definition.name
+    return ""
 
 
-def _built(
+def _frames(
     label_map: LabelMap,
+    definitions: Sequence[StructureDefinition],
+    encoding: SegmentationEncoding,
+    probabilities: Probabilities | None,
+) -> Frames:
+    if encoding == "binary":
+        return binary_frames(label_map, definitions)
+    if encoding == "labelmap":
+        why_not = why_no_labelmap(definitions)
+        if why_not:
+            raise InputError(why_not, "Have the result written as a binary Segmentation.")
+        return labelmap_frames(label_map, definitions)
+    if probabilities is None:
+        raise InputError(
+            "The model gives no probabilities, which a fractional Segmentation holds.",
+            "Have the result written as a binary or label map Segmentation.",
+        )
+    return fractional_frames(label_map, definitions, probabilities)
+
+
+def _drawn_up(
+    filled: NDArray[np.bool_],
     definitions: Sequence[StructureDefinition],
     sources: Sequence[Dataset],
     manifest: SeriesManifest,
     provenance: Provenance,
+    encoding: SegmentationEncoding,
 ) -> Dataset:
-    return _LayeredSegmentation(
-        [definition.label_values for definition in definitions],
+    """Let highdicom draw up the object for images of one pixel, all of them in the first segment where ``filled``."""
+    drawn_up = highdicom.seg.Segmentation(
         source_images=sources,
-        pixel_array=label_map.labels,
-        segmentation_type="BINARY",
+        pixel_array=filled.astype(np.uint8).reshape(-1, 1, 1),
+        segmentation_type=encoding.upper(),
         segment_descriptions=_segment_descriptions(definitions, provenance),
-        series_instance_uid=result_uid("SEG series", manifest, provenance),
+        series_instance_uid=_uid("series", encoding, manifest, provenance),
         series_number=FIRST_SERIES_NUMBER + provenance.run_number,
-        sop_instance_uid=result_uid("SEG instance", manifest, provenance),
+        sop_instance_uid=_uid("instance", encoding, manifest, provenance),
         instance_number=provenance.run_number,
         manufacturer=wording.MANUFACTURER,
         manufacturer_model_name=wording.model_and_version(provenance),
         software_versions=provenance.software_version,
         device_serial_number=provenance.model_digest[: wording.LO],
+        fractional_type="PROBABILITY",
+        max_fractional_value=MAXIMUM_FRACTIONAL_VALUE,
         series_description=wording.series_description(provenance),
         content_label="SEGMENTATION",
         content_description=wording.NOTICE,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=None,
     )
+    # Without its tables for reading the one-pixel frames.
+    dataset = Dataset(drawn_up)
+    dataset.file_meta = drawn_up.file_meta
+    return dataset
+
+
+def _uid(what: str, encoding: SegmentationEncoding, manifest: SeriesManifest, provenance: Provenance) -> UID:
+    """Give a UID of the result: another for each encoding, as these are different objects of different series."""
+    kind = "SEG" if encoding == "binary" else f"SEG {encoding}"
+    return result_uid(f"{kind} {what}", manifest, provenance)
 
 
 def _segment_descriptions(
@@ -151,84 +206,22 @@ def _concept(code: Code) -> highdicom.sr.CodedConcept:
     return highdicom.sr.CodedConcept(code.value, code.scheme, wording.fitted(code.meaning, wording.LO))
 
 
-def _sources(manifest: SeriesManifest, headers: Mapping[str, Dataset]) -> list[Dataset]:
-    """Give a clean single-frame header for each plane, in order.
-
-    Made from the manifest instead of copied: headers from the field lack attributes that highdicom reads without
-    asking, and hold values that break their VR.
-    """
-    return [
-        _source(plane, number, headers[plane.sop_instance_uid], manifest)
-        for number, plane in enumerate(manifest.grid.planes, start=1)
-    ]
-
-
-def _source(plane: Plane, number: int, header: Dataset, manifest: SeriesManifest) -> Dataset:
-    source = Dataset()
-    # Identity comes last, from ``inherit``: highdicom would tell names that it finds odd to the log.
-    for keyword in TYPE_2:
-        setattr(source, keyword, None)
-    source.PatientName = "Placeholder^"
-    source.StudyInstanceUID = manifest.study_instance_uid
-    source.SOPClassUID = header.SOPClassUID if plane.frame_number is None else CTImageStorage
-    source.SOPInstanceUID = _placeholder(number)
-    source.SeriesInstanceUID = manifest.series_instance_uid
-    source.FrameOfReferenceUID = manifest.frame_of_reference_uid
-    source.Modality = manifest.modality
-    source.Rows, source.Columns = plane.rows, plane.columns
-    first = manifest.grid.planes[0]
-    source.ImagePositionPatient = [_decimal(value) for value in plane.position_lps_mm]
-    source.ImageOrientationPatient = [_decimal(value) for value in first.orientation]
-    source.PixelSpacing = [_decimal(value) for value in first.pixel_spacing_mm]
-    source.SliceThickness = _decimal(_thickness_mm(header, manifest.grid))
-    if header.get("LossyImageCompression") == "01":
-        # A mask drawn on a lossy image stays marked (PS3.3 C.8.20.2).
-        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            element = valid_element(header, keyword)
-            if element is not None:
-                source.add(element)
-    return source
-
-
-def _placeholder(number: int) -> str:
-    """Give the UID that stands for a plane until ``_name_sources`` puts its instance and frame there."""
-    return f"2.25.0.{number}"  # no real UID: its second last component is 0 below the UUID root
-
-
-def _thickness_mm(header: Dataset, grid: Grid) -> float:
-    """Give the stated Slice Thickness, or where it is missing, as in most multi-frame headers, the slices' distance."""
-    try:
-        stated = float(header.get("SliceThickness") or 0)
-    except (ValueError, TypeError):
-        stated = 0.0
-    return stated if stated > 0 else grid.slice_spacing_mm or 1.0
-
-
-def _decimal(value: float) -> str:
-    """Give a DS with as many figures as its 16 characters hold."""
-    for digits in range(15, 7, -1):
-        text = f"{value:.{digits}g}"
-        if len(text) <= 16:
-            return text
-    return f"{value:.7g}"
-
-
 def _name_sources(dataset: Dataset, planes: Sequence[Plane], headers: Mapping[str, Dataset]) -> None:
-    """Put instances and frames in place of the plane numbers that ``_source`` gave."""
-    meant = {_placeholder(number): plane for number, plane in enumerate(planes, start=1)}
+    """Put instances and frames in place of the plane numbers that ``source_headers`` gave."""
     for groups in dataset.PerFrameFunctionalGroupsSequence:
-        for derivation in groups.DerivationImageSequence:
-            for reference in derivation.SourceImageSequence:
-                plane = meant.get(str(reference.ReferencedSOPInstanceUID))
-                if plane is None:
-                    continue  # frames of one plane share the item
-                _name(reference, headers[plane.sop_instance_uid])
-                if plane.frame_number is not None:
-                    reference.ReferencedFrameNumber = plane.frame_number
-    dataset.SourceImageSequence = [_name(Dataset(), header) for header in headers.values()]
-    dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
-        _name(Dataset(), header) for header in headers.values()
-    ]
+        reference = _source(groups)
+        plane = planes[plane_index(reference)]
+        _name(reference, headers[plane.sop_instance_uid])
+        if plane.frame_number is not None:
+            reference.ReferencedFrameNumber = plane.frame_number
+    instances = [_name(Dataset(), header) for header in headers.values()]
+    dataset.SourceImageSequence = instances
+    dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = instances
+
+
+def _source(groups: Dataset) -> Dataset:
+    source: Dataset = groups.DerivationImageSequence[0].SourceImageSequence[0]
+    return source
 
 
 def _name(reference: Dataset, header: Dataset) -> Dataset:
@@ -237,18 +230,33 @@ def _name(reference: Dataset, header: Dataset) -> Dataset:
     return reference
 
 
-def _pin(dataset: Dataset, manifest: SeriesManifest, provenance: Provenance, when: tuple[str, str]) -> None:
-    """Replace what highdicom took from the clock and from chance, and what it holds to be a single value."""
+def _pin(dataset: Dataset, dimensions_uid: UID, when: tuple[str, str]) -> None:
+    """Replace what highdicom took from the clock and from chance."""
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    dataset.SoftwareVersions = wording.software_versions(provenance)
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = when
     dataset.ContentDate, dataset.ContentTime = when
     dataset.SeriesDate, dataset.SeriesTime = when
     for equipment in dataset.get("ContributingEquipmentSequence", []):
         if "ContributionDateTime" in equipment:
             equipment.ContributionDateTime = "".join(when)
-    organization = result_uid("SEG dimensions", manifest, provenance)
-    dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions_uid
     for index in dataset.DimensionIndexSequence:
-        index.DimensionOrganizationUID = organization
+        index.DimensionOrganizationUID = dimensions_uid
+
+
+def _put_frames(dataset: Dataset, frames: Frames, order: Sequence[int], transfer_syntax_uid: UID) -> None:
+    """Put the frames in place of the one-pixel frames, which lie on the planes of ``order``."""
+    groups = FunctionalGroups(dict(zip(order, dataset.PerFrameFunctionalGroupsSequence, strict=True)))
+    places, pixel_data = frames.draw(order)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    dataset.SegmentsOverlap = "UNDEFINED" if frames.overlap is None else "YES" if frames.overlap else "NO"
+    dataset.NumberOfFrames = len(places)
+    # A buffer is written from where it is; bytes would be copied on the way.
+    dataset.add(DataElement(PIXEL_DATA, "OB", pixel_data))
+    dataset[PIXEL_DATA].is_undefined_length = transfer_syntax_uid.is_compressed
+    correct_ambiguous_vr(dataset, is_little_endian=True)
+    encoded = groups.encoded(places)
+    dataset[PER_FRAME_GROUPS] = RawDataElement(PER_FRAME_GROUPS, "SQ", len(encoded), encoded, 0, False, True)
+    # Only a data set whose encoding is the one that is asked for is written without reading every element anew.
+    dataset.set_original_encoding(False, True, dataset._character_set)

@@ -58,7 +58,11 @@ class Images:
     def index(self, reference: Dataset, name: str) -> int:
         """Give which plane of the grid an image reference means."""
         frame = reference.get("ReferencedFrameNumber")
-        key = (str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame))
+        return self.index_of(str(reference.ReferencedSOPInstanceUID), None if frame is None else int(frame), name)
+
+    def index_of(self, sop_instance_uid: str, frame_number: int | None, name: str) -> int:
+        """Give which plane of the grid an instance, or a frame of it, is."""
+        key = (sop_instance_uid, frame_number)
         expect(key in self._index, f"{name} names an image that is not of the series.")
         return self._index[key]
 

@@ -1,0 +1,77 @@
+"""Clean headers of source images for highdicom, with plane numbers that become instances and frames afterwards.
+
+Made from the manifest instead of copied: headers from the field lack attributes that highdicom reads without asking,
+and hold values that break their VR.
+"""
+
+from collections.abc import Mapping
+
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+
+from node.dicom.identity import TYPE_2, valid_element
+from node.domain.grid import Grid, Plane
+from node.domain.series import SeriesManifest
+
+
+def source_headers(manifest: SeriesManifest, headers: Mapping[str, Dataset]) -> list[Dataset]:
+    """Give a clean single-frame header of one pixel for each plane, in order; ``plane_index`` tells which is which."""
+    return [
+        _source(plane, number, headers[plane.sop_instance_uid], manifest)
+        for number, plane in enumerate(manifest.grid.planes, start=1)
+    ]
+
+
+def plane_index(reference: Dataset) -> int:
+    """Give which plane of the grid a reference to one of ``source_headers`` means."""
+    return int(str(reference.ReferencedSOPInstanceUID).rpartition(".")[2]) - 1
+
+
+def _source(plane: Plane, number: int, header: Dataset, manifest: SeriesManifest) -> Dataset:
+    source = Dataset()
+    # Identity comes last, from ``inherit``: highdicom would tell names that it finds odd to the log.
+    for keyword in TYPE_2:
+        setattr(source, keyword, None)
+    source.PatientName = "Placeholder^"
+    source.StudyInstanceUID = manifest.study_instance_uid
+    source.SOPClassUID = header.SOPClassUID if plane.frame_number is None else CTImageStorage
+    source.SOPInstanceUID = _placeholder(number)
+    source.SeriesInstanceUID = manifest.series_instance_uid
+    source.FrameOfReferenceUID = manifest.frame_of_reference_uid
+    source.Modality = manifest.modality
+    source.Rows = source.Columns = 1
+    first = manifest.grid.planes[0]
+    source.ImagePositionPatient = [_decimal(value) for value in plane.position_lps_mm]
+    source.ImageOrientationPatient = [_decimal(value) for value in first.orientation]
+    source.PixelSpacing = [_decimal(value) for value in first.pixel_spacing_mm]
+    source.SliceThickness = _decimal(_thickness_mm(header, manifest.grid))
+    if header.get("LossyImageCompression") == "01":
+        # A mask drawn on a lossy image stays marked (PS3.3 C.8.20.2).
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            element = valid_element(header, keyword)
+            if element is not None:
+                source.add(element)
+    return source
+
+
+def _placeholder(number: int) -> str:
+    """Give the UID that stands for a plane until its instance and frame are put there."""
+    return f"2.25.0.{number}"  # no real UID: its second last component is 0 below the UUID root
+
+
+def _thickness_mm(header: Dataset, grid: Grid) -> float:
+    """Give the stated Slice Thickness, or where it is missing, as in most multi-frame headers, the slices' distance."""
+    try:
+        stated = float(header.get("SliceThickness") or 0)
+    except (ValueError, TypeError):
+        stated = 0.0
+    return stated if stated > 0 else grid.slice_spacing_mm or 1.0
+
+
+def _decimal(value: float) -> str:
+    """Give a DS with as many figures as its 16 characters hold."""
+    for digits in range(15, 7, -1):
+        text = f"{value:.{digits}g}"
+        if len(text) <= 16:
+            return text
+    return f"{value:.7g}"
