@@ -7,6 +7,7 @@ structure become text at once.
 from collections.abc import Sequence
 from itertools import pairwise
 from struct import Struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def decimal_strings(values: NDArray[np.float64]) -> tuple[bytes, NDArray[np.intp
     The text, and where each number's backslash ends, shape (n,).
     """
     decimals, whole = _whole_numbers(values)
-    rest = np.abs(whole).astype(np.uint32 if np.abs(whole).max() < 2**32 else np.uint64)
+    rest: NDArray[Any] = np.abs(whole).astype(np.uint32 if np.abs(whole).max() < 2**32 else np.uint64)
     digits = max(len(str(int(rest.max()))), decimals + 1)
     # One column for each number: minus, digits with a dot between, backslash; then what is not needed falls out.
     characters = np.empty((digits + 2 + (decimals > 0), len(values)), dtype=np.uint8)
