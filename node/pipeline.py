@@ -10,7 +10,7 @@ import pydicom
 from pydicom import Dataset
 
 from node import DISCLAIMER
-from node.dicom.rtstruct import rtstruct
+from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.dicom.verify_segmentation import verify_segmentation
@@ -115,17 +115,21 @@ def _objects(
     definitions = [structure.definition for structure in structure_set.structures]
     checked = partial(_checked, label_map=label_map, definitions=definitions, manifest=manifest)
     objects = []
-    segmentation_uid: tuple[str, str] | None = None
+    reference: SegmentReference | None = None
     if "seg" in outputs:
         phase("seg")
         dataset = segmentation(label_map, definitions, manifest, source, provenance)
         written = _written(dataset)
         phase("verify seg")
-        segmentation_uid = (str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
-        objects.append(checked("seg", segmentation_uid[1], written, verify_segmentation))
+        reference = SegmentReference(
+            sop_class_uid=str(dataset.SOPClassUID),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            segment_numbers={definition.name: number for number, definition in enumerate(definitions, start=1)},
+        )
+        objects.append(checked("seg", reference.sop_instance_uid, written, verify_segmentation))
     if "rtstruct" in outputs:
         phase("rtstruct")
-        dataset = rtstruct(structure_set, manifest, source, provenance, segmentation_uid)
+        dataset = rtstruct(structure_set, manifest, source, provenance, segmentation=reference)
         written = _written(dataset)
         phase("verify rtstruct")
         # First: what the planning system waits for is sent before the larger object.

@@ -72,15 +72,21 @@ def derived_uid(*parts: str) -> UID:
     return UID(f"2.25.{number}")
 
 
-def result_uid(kind: str, manifest: SeriesManifest, provenance: Provenance) -> UID:
-    """Give the UID of one thing (``kind``) of the result of one manifest, one model package and one run."""
+def result_uid(kind: str, manifest: SeriesManifest, provenance: Provenance, form: str = "") -> UID:
+    """Give the UID of one thing (``kind``) of the result of one manifest, one model package and one run.
+
+    Parameters
+    ----------
+    form
+        Tells the forms of one thing apart that were made for different receivers.
+    """
     return derived_uid(
         manifest.fingerprint,
         manifest.series_instance_uid,
         provenance.model_digest,
         str(provenance.run_number),
         provenance.software_version,
-        kind,
+        *((kind, form) if form else (kind,)),
     )
 
 

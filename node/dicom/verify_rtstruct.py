@@ -1,41 +1,79 @@
-"""Read a written RT Structure Set back, as a receiver would, and hold it against the label map."""
+"""Read a written RT Structure Set back, as a receiver would, and hold it against the label map.
 
-import io
+Shares no code with the writer except the rule of which pixels a polygon holds.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.tag import Tag
 
-from node.dicom.verification import (
-    ANOTHER_GRID,
-    OFF_PLANE_MM,
-    Images,
-    expect,
-    malformed_is_an_error,
-    verify_mask,
-    wanted_masks,
-)
-from node.domain.masks import CroppedMask
-from node.domain.scanlines import rasterise
+from node.dicom.contour_reading import WrittenContours, read_contours
+from node.dicom.file_meta import is_uid, read_file_meta
+from node.dicom.required_rtstruct import verify_required
+from node.dicom.strict_reading import Item, items, read_item, tag_of
+from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, expect, malformed_is_an_error
+from node.dicom.wording import unique_names
+from node.domain.errors import InputError, VerificationError
+from node.domain.grid import Grid
+from node.domain.profiles import RoiName
+from node.domain.row_changes import Places, RowChanges, held
+from node.domain.scanlines import Points, odd, toggles
 from node.domain.series import SeriesManifest
-from node.domain.structures import Contour, StructureDefinition
+from node.domain.structures import StructureDefinition
 from node.domain.volume import LabelMap
 
-# Longest value of DS (PS3.5 table 6.2-1).
-DS_LENGTH = 16
+RT_STRUCTURE_SET_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+SEGMENTATION_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 
-CONTOUR_DATA = Tag("ContourData")
+# Which side a name means, as TG-263 writes it and as people do; and the codes (SNOMED CT, and its older identifiers)
+# that must not contradict it.
+SIDE_OF_WORD = {"l": "left", "left": "left", "r": "right", "right": "right"}
+SIDE_OF_CODE = {"7771000": "left", "G-A101": "left", "24028007": "right", "G-A100": "right"}
+
+# (SOP Class UID, SOP Instance UID)
+Reference = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A structure that must be in the result, and where its filling changes; nowhere if it must have no contour."""
+
+    definition: StructureDefinition
+    changes: Places
 
 
 def verify_rtstruct(
-    written: bytes, label_map: LabelMap, definitions: Sequence[StructureDefinition], manifest: SeriesManifest
+    written: bytes,
+    label_map: LabelMap,
+    definitions: Sequence[StructureDefinition],
+    manifest: SeriesManifest,
+    names: Sequence[RoiName] | None = None,
+    segmentation_uid: str | None = None,
+    predecessor_uid: str | None = None,
 ) -> None:
     """Check that an RT Structure Set, read anew, says what the label map says.
 
-    It belongs to the manifest's study and frame of reference and names all its images; each contour is a closed polygon
-    of at least 3 points on the plane of the image it names; each ROI holds exactly the voxels of its structure; each
-    structure with voxels is there, and nothing else.
+    It is whole (A.19.3), every value obeys its VR, and it belongs to the manifest's study and frame of reference. It
+    names all images of the manifest and no other object. Each contour is a closed polygon of at least 3 points on the
+    plane of the image that it names and within the image. Each ROI has the code, type and colour of its structure, and
+    holds exactly its voxels.
+
+    Parameters
+    ----------
+    names
+        What the structures are called, in the order of the definitions. A structure without voxels is a ROI without
+        contours if it has a name here, else it is not in the result. By default every structure with voxels has its own
+        name, made unique.
+    segmentation_uid
+        SOP Instance UID of the Segmentation that ROIs may refer to; none by default.
+    predecessor_uid
+        SOP Instance UID of the RT Structure Set that this one takes the place of.
 
     Raises
     ------
@@ -44,55 +82,270 @@ def verify_rtstruct(
     """
     with malformed_is_an_error():
         expect(label_map.grid.planes == manifest.grid.planes, ANOTHER_GRID)
-        _verify_rtstruct(dcmread(io.BytesIO(written)), wanted_masks(label_map, definitions), manifest)
+        data_set = _data_set(written)
+        _verify_set(data_set, manifest)
+        _verify_references(data_set, manifest, segmentation_uid, predecessor_uid)
+        listed = _listed(RowChanges(label_map), definitions, names)
+        _verify_regions(data_set, listed)
+        _verify_contours(written, data_set, listed, manifest)
 
 
-def _verify_rtstruct(dataset: Dataset, wanted: Mapping[str, CroppedMask], manifest: SeriesManifest) -> None:
-    _verify_frame_of_reference(dataset, manifest)
-    images = Images(manifest.grid)
-    numbers = {str(item.ROIName): int(item.ROINumber) for item in dataset.StructureSetROISequence}
-    expect(sorted(numbers) == sorted(wanted), "The ROIs are not those of the structures that have voxels.")
-    contours_of = {int(item.ReferencedROINumber): item.ContourSequence for item in dataset.ROIContourSequence}
-    observed = sorted(int(item.ReferencedROINumber) for item in dataset.RTROIObservationsSequence)
+def _data_set(written: bytes) -> Item:
+    """Read all but the contours, and hold File Meta Information (PS3.10 7.1) against it."""
+    try:
+        meta = read_file_meta(written)
+    except InputError as error:
+        raise VerificationError(f"The written object is malformed: {error.reason}.") from error
+    expect(written[128:132] == b"DICM", "The written object is malformed: it has no preamble.")
+    expect(meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN, "The result is not in Implicit VR Little Endian.")
+    data_set = read_item(written, meta.length, len(written), leave=(tag_of("ContourSequence"),))
+    verify_required(data_set)
+    expect(data_set.text("SOPClassUID") == RT_STRUCTURE_SET_STORAGE, "The result is no RT Structure Set.")
     expect(
-        sorted(numbers.values()) == sorted(contours_of) == observed == sorted(set(observed)),
-        "Regions, contours and observations do not go together.",
+        (meta.sop_class_uid, meta.sop_instance_uid) == (data_set.text("SOPClassUID"), data_set.text("SOPInstanceUID")),
+        "File Meta Information names another object.",
     )
-    for name, number in numbers.items():
-        contours = [_contour(item, images, name) for item in contours_of[number]]
-        verify_mask(name, rasterise(contours, manifest.grid), wanted[name])
+    return data_set
 
 
-def _verify_frame_of_reference(dataset: Dataset, manifest: SeriesManifest) -> None:
-    expect(str(dataset.StudyInstanceUID) == manifest.study_instance_uid, "The result is in another study.")
-    (frame_of_reference,) = dataset.ReferencedFrameOfReferenceSequence
-    uids = {str(dataset.FrameOfReferenceUID), str(frame_of_reference.FrameOfReferenceUID)}
-    uids.update(str(item.ReferencedFrameOfReferenceUID) for item in dataset.StructureSetROISequence)
+def _verify_set(data_set: Item, manifest: SeriesManifest) -> None:
+    expect(data_set.text("Modality") == "RTSTRUCT", "Modality is not RTSTRUCT.")
+    expect(data_set.text("ApprovalStatus") == "UNAPPROVED", "The result is not UNAPPROVED.")
+    expect(data_set.text("StudyInstanceUID") == manifest.study_instance_uid, "The result is in another study.")
+    own = [data_set.text(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
+    taken = {manifest.study_instance_uid, manifest.series_instance_uid, manifest.frame_of_reference_uid}
+    taken.update(plane.sop_instance_uid for plane in manifest.grid.planes)
+    expect(len({*own} - taken) == 2 and all(map(is_uid, own)), "The result has not UIDs of its own.")
+
+
+def _verify_references(
+    data_set: Item, manifest: SeriesManifest, segmentation_uid: str | None, predecessor_uid: str | None
+) -> None:
+    frame_of_reference = data_set.item("ReferencedFrameOfReferenceSequence")
+    uids = {data_set.text("FrameOfReferenceUID"), frame_of_reference.text("FrameOfReferenceUID")}
+    uids.update(region.text("ReferencedFrameOfReferenceUID") for region in data_set.items("StructureSetROISequence"))
     expect(uids == {manifest.frame_of_reference_uid}, "The result is in another frame of reference.")
-    (study,) = frame_of_reference.RTReferencedStudySequence
-    (series,) = study.RTReferencedSeriesSequence
+    study = frame_of_reference.item("RTReferencedStudySequence")
+    series = study.item("RTReferencedSeriesSequence")
     expect(
-        str(study.ReferencedSOPInstanceUID) == manifest.study_instance_uid
-        and str(series.SeriesInstanceUID) == manifest.series_instance_uid,
+        study.text("ReferencedSOPInstanceUID") == manifest.study_instance_uid
+        and series.text("SeriesInstanceUID") == manifest.series_instance_uid,
         "The result refers to another study or series.",
     )
-    named = {str(item.ReferencedSOPInstanceUID) for item in series.ContourImageSequence}
-    wanted = {plane.sop_instance_uid for plane in manifest.grid.planes}
-    expect(named == wanted, "The referenced images are not those of the series.")
+    frames: dict[str, list[int]] = {plane.sop_instance_uid: [] for plane in manifest.grid.planes}
+    for plane in manifest.grid.planes:
+        frames[plane.sop_instance_uid] += [] if plane.frame_number is None else [plane.frame_number]
+    named = [
+        (one.text("ReferencedSOPInstanceUID"), sorted(one.numbers("ReferencedFrameNumber")))
+        for one in series.items("ContourImageSequence")
+    ]
+    wanted = [(uid, sorted(numbers)) for uid, numbers in frames.items()]
+    expect(sorted(named) == sorted(wanted), "The referenced images are not those of the series.")
+    studies = ("ReferencedFrameOfReferenceSequence", "RTReferencedStudySequence")
+    allowed: dict[tuple[str, ...], set[Reference]] = {
+        studies: {(DETACHED_STUDY_MANAGEMENT, manifest.study_instance_uid)},
+        (*studies, "RTReferencedSeriesSequence", "ContourImageSequence"): {
+            (manifest.sop_class_uid, uid) for uid in frames
+        },
+        ("StructureSetROISequence", "DefinitionSourceSequence"): {
+            (sop_class, segmentation_uid) for sop_class in SEGMENTATION_STORAGE if segmentation_uid is not None
+        },
+        ("PredecessorStructureSetSequence",): {
+            (RT_STRUCTURE_SET_STORAGE, uid) for uid in (predecessor_uid,) if uid is not None
+        },
+    }
+    for path, item in data_set.all_items():
+        if item.has("ReferencedSOPInstanceUID") or item.has("ReferencedSOPClassUID"):
+            reference = item.text("ReferencedSOPClassUID"), item.text("ReferencedSOPInstanceUID")
+            expect(reference in allowed.get(path, ()), f"{path[-1]} refers to an object that is not of this result.")
+    expect(
+        predecessor_uid is None or len(data_set.items("PredecessorStructureSetSequence")) == 1,
+        "The result does not name its predecessor.",
+    )
 
 
-def _contour(item: Dataset, images: Images, name: str) -> Contour:
-    (reference,) = item.ContourImageSequence
-    index = images.index(reference, name)
-    # The bytes themselves: pydicom's numbers no longer tell how long the text was.
-    element = item.get_item(CONTOUR_DATA)
-    texts = bytes(element.value).split(b"\\") if element is not None else []
-    expect(all(len(text) <= DS_LENGTH for text in texts), f"{name} has a coordinate longer than {DS_LENGTH} bytes.")
-    count = int(item.NumberOfContourPoints)
-    closed = item.ContourGeometricType == "CLOSED_PLANAR" and count >= 3 and len(texts) == 3 * count
-    expect(closed, f"{name} has a contour that is no polygon.")
-    points = np.array(texts, dtype=np.float64).reshape(-1, 3)
-    expect(bool(np.isfinite(points).all()), f"{name} has a coordinate that is no number.")
-    off_plane_mm = images.off_plane_mm(index, points)
-    expect(off_plane_mm <= OFF_PLANE_MM, f"{name} has a contour {off_plane_mm:.3f} mm off the image that it names.")
-    return Contour(slice_index=index, points_lps_mm=points)
+def _listed(
+    changes: RowChanges, definitions: Sequence[StructureDefinition], names: Sequence[RoiName] | None
+) -> dict[str, _Listed]:
+    """Give the structures that must be in the result by the name of their ROI."""
+    found = [_Listed(definition, changes.of(definition)) for definition in definitions]
+    if names is None:
+        found = [one for one in found if len(one.changes)]
+        return dict(zip(unique_names([one.definition.name for one in found]), found, strict=True))
+    left = list(names)
+    listed: dict[str, _Listed] = {}
+    for one in found:
+        named = bool(left) and left[0].structure == one.definition.name
+        expect(named or not len(one.changes), f"{one.definition.name} has voxels and was given no name.")
+        if named:
+            listed[left.pop(0).name] = one
+    expect(not left and len(listed) == len(names), "The names given are not those of the structures, each once.")
+    return listed
+
+
+def _verify_regions(data_set: Item, listed: Mapping[str, _Listed]) -> None:
+    """Hold what is said of each ROI against its structure."""
+    regions = data_set.items("StructureSetROISequence")
+    names = [region.text("ROIName") for region in regions]
+    expect(
+        Counter(names) == Counter(listed.keys()),
+        "The ROIs are not those of the structures that are to be in the result.",
+    )
+    numbers = [region.number("ROINumber") for region in regions]
+    contoured = [item.number("ReferencedROINumber") for item in data_set.items("ROIContourSequence")]
+    observations = {item.number("ReferencedROINumber"): item for item in data_set.items("RTROIObservationsSequence")}
+    observed = [item.number("ObservationNumber") for item in data_set.items("RTROIObservationsSequence")]
+    expect(
+        len(set(numbers)) == len(numbers) == len(observed) == len(set(observed))
+        and sorted(numbers) == sorted(contoured) == sorted(observations),
+        "Regions, contours and observations do not go together.",
+    )
+    colours = {item.number("ReferencedROINumber"): item for item in data_set.items("ROIContourSequence")}
+    for name, number, region in zip(names, numbers, regions, strict=True):
+        definition = listed[name].definition
+        _verify_side(name, observations[number], definition)
+        expect(region.text("ROIGenerationAlgorithm") == "AUTOMATIC", f"{name} is not said to be AUTOMATIC.")
+        colour = tuple(colours[number].numbers("ROIDisplayColor"))
+        expect(colour == definition.colour_rgb, f"{name} has another colour than its structure.")
+        _verify_observation(name, observations[number], definition)
+
+
+def _verify_side(name: str, observation: Item, definition: StructureDefinition) -> None:
+    """Raise VerificationError if names or code of a structure mean different sides, whoever is right."""
+    kind = observation.item("RTROIIdentificationCodeSequence")
+    modifiers = [_code(modifier)[0] for modifier in kind.items("SegmentedPropertyTypeModifierCodeSequence")]
+    coded = {SIDE_OF_CODE.get(modifier, "") for modifier in modifiers}
+    named = {_side(name), _side(definition.name)} - {""}
+    expect(len(named) < 2, f"{name} is the name of the other side's structure.")
+    expect(len(named | coded - {""}) < 2, f"{name} carries the code of the other side.")
+
+
+def _verify_observation(name: str, observation: Item, definition: StructureDefinition) -> None:
+    expect(
+        observation.text("RTROIInterpretedType") == definition.interpreted_type,
+        f"{name} has another interpreted type than its structure.",
+    )
+    kind = observation.item("RTROIIdentificationCodeSequence")
+    modifiers = kind.items("SegmentedPropertyTypeModifierCodeSequence")
+    said = [_code(observation.item("SegmentedPropertyCategoryCodeSequence")), _code(kind), *map(_code, modifiers)]
+    codes = [definition.category, definition.type, *filter(None, [definition.modifier])]
+    expect(said == [(code.value, code.scheme) for code in codes], f"{name} has another code than its structure.")
+
+
+def _code(item: Item) -> tuple[str, str]:
+    value = item.text("CodeValue" if item.has("CodeValue") else "LongCodeValue")
+    return value, item.text("CodingSchemeDesignator")
+
+
+def _side(name: str) -> str:
+    """Give the side that a name means; empty where it names none or both."""
+    sides = {SIDE_OF_WORD.get(word, "") for word in re.split(r"[^a-z0-9]+", name.lower())} - {""}
+    return sides.pop() if len(sides) == 1 else ""
+
+
+def _verify_contours(written: bytes, data_set: Item, listed: Mapping[str, _Listed], manifest: SeriesManifest) -> None:
+    names = {region.number("ROINumber"): region.text("ROIName") for region in data_set.items("StructureSetROISequence")}
+    images = _Images(manifest)
+    for item in data_set.items("ROIContourSequence"):
+        name = names[item.number("ReferencedROINumber")]
+        bounds = item.left.get(tag_of("ContourSequence"))
+        contours = read_contours(written, *bounds, images.plane_of, name) if bounds else None
+        _verify_content(name, contours, listed[name].changes, images)
+
+
+def _verify_content(name: str, contours: WrittenContours | None, wanted: Places, images: "_Images") -> None:
+    """Raise VerificationError unless the filling changes an odd number of times where it is to, and nowhere else."""
+    crossed = images.crossings(contours, name) if contours is not None else NO_CROSSING
+    both = np.sort(np.concatenate([crossed.places, wanted]))
+    if len(both) % 2 or not np.array_equal(both[::2], both[1::2]):
+        raise VerificationError(f"{name} differs from the label map in {held(odd(both))} of {held(wanted)} voxels.")
+    if contours is not None and contours.geometric_type == "CLOSED_PLANAR":
+        expect(
+            held(np.sort(crossed.places_of_each)) == held(wanted),
+            f"{name} has contours that overlap without excluding.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Crossings:
+    """Where contours cross the rows of pixels."""
+
+    # On the planes, and as if each contour had a plane of its own.
+    places: Places
+    places_of_each: Places
+
+
+NO_CROSSING = _Crossings(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp))
+
+
+class _Images:
+    """The images of the manifest, as contours refer to them."""
+
+    def __init__(self, manifest: SeriesManifest) -> None:
+        planes = manifest.grid.planes
+        self._grid: Grid = manifest.grid
+        self._sop_class_uid = manifest.sop_class_uid
+        self._index = {(plane.sop_instance_uid, plane.frame_number): index for index, plane in enumerate(planes)}
+        self._known: dict[bytes, int] = {}
+        self._positions = np.array([plane.position_lps_mm for plane in planes])
+        # From millimetres away from the first pixel to (row, column), least squares: rounded direction cosines are not
+        # quite orthogonal. PS3.3 C.7.6.2.1.1 the other way round.
+        steps = [
+            (
+                np.multiply(plane.orientation[3:], plane.pixel_spacing_mm[0]),
+                np.multiply(plane.orientation[:3], plane.pixel_spacing_mm[1]),
+            )
+            for plane in planes
+        ]
+        self._to_pixels = np.linalg.pinv(np.array(steps))
+        normals = np.cross([plane.orientation[:3] for plane in planes], [plane.orientation[3:] for plane in planes])
+        self._normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+    def plane_of(self, image_sequence: bytes) -> int:
+        """Give which plane a Contour Image Sequence means; contours of a plane have the same."""
+        index = self._known.get(image_sequence)
+        if index is None:
+            index = self._known[image_sequence] = self._read(image_sequence)
+        return index
+
+    def _read(self, image_sequence: bytes) -> int:
+        bounds = list(items(image_sequence, 0, len(image_sequence)))
+        expect(len(bounds) == 1, "A contour names several images.")
+        reference = read_item(image_sequence, *bounds[0])
+        frames: list[int | None] = [*reference.numbers("ReferencedFrameNumber")] or [None]
+        expect(
+            reference.text("ReferencedSOPClassUID") == self._sop_class_uid and len(frames) == 1,
+            "A contour names an image of another class, or several frames.",
+        )
+        key = reference.text("ReferencedSOPInstanceUID"), frames[0]
+        expect(key in self._index, "A contour names an image that is not of the series.")
+        return self._index[key]
+
+    def crossings(self, contours: WrittenContours, name: str) -> _Crossings:
+        """Give where contours cross the rows of pixels of their images.
+
+        Raises
+        ------
+        VerificationError
+            A point is off its plane or outside the image.
+        """
+        pixels = self._pixels(contours, name)
+        ends = np.cumsum(contours.counts).tolist()
+        crossed = toggles([pixels[first:last] for first, last in pairwise([0, *ends])])
+        _, rows, columns = self._grid.shape
+        on_plane = crossed.row * (columns + 1) + crossed.column
+        size = rows * (columns + 1)
+        return _Crossings(contours.planes[crossed.polygon] * size + on_plane, crossed.polygon * size + on_plane)
+
+    def _pixels(self, contours: WrittenContours, name: str) -> Points:
+        """Give (row, column) of the points."""
+        plane_of_point = np.repeat(contours.planes, contours.counts)
+        away = contours.points_lps_mm - self._positions[plane_of_point]
+        off_plane_mm = np.abs(np.einsum("ni,ni->n", away, self._normals[plane_of_point])).max()
+        expect(off_plane_mm <= OFF_PLANE_MM, f"{name} has a contour {off_plane_mm:.3f} mm off the image that it names.")
+        pixels: Points = np.einsum("ni,nij->nj", away, self._to_pixels[plane_of_point])
+        # A single voxel on the border keeps its area by reaching 0.71 pixels beyond its centre. What lies a whole pixel
+        # beyond the outermost centres would hold pixels that there are not.
+        inside = bool((pixels > -1).all() and (pixels < self._grid.shape[1:]).all())
+        expect(inside, f"{name} has a point outside the image that it names.")
+        return pixels

@@ -7,6 +7,7 @@ that compare names byte by byte agree.
 import unicodedata
 from collections.abc import Sequence
 
+from node.domain.profiles import RoiName
 from node.domain.structures import Omitted, Provenance
 
 MANUFACTURER = "Delineate"
@@ -21,11 +22,16 @@ NOTICE = "Research use; not a medical device"
 SHORT_DISCLAIMER = "research use"
 
 
+def plain(text: str) -> str:
+    """Give the text as ASCII on one line; a backslash would part values."""
+    ascii_only = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    line = " ".join(ascii_only.replace("\\", "/").split())
+    return "".join(character for character in line if character.isprintable())
+
+
 def fitted(text: str, limit: int) -> str:
-    """Give the text as ASCII on one line within the limit, cut with ``~``; a backslash would part values."""
-    plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
-    line = " ".join(plain.replace("\\", "/").split())
-    line = "".join(character for character in line if character.isprintable())
+    """Give the text as ASCII on one line within the limit, cut with ``~``."""
+    line = plain(text)
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "~"
 
 
@@ -63,16 +69,34 @@ def structure_set_label(provenance: Provenance, limit: int = SH) -> str:
     return fitted(provenance.model_name, limit - len(ending)) + ending
 
 
-def description(provenance: Provenance, omitted: Sequence[Omitted], disclaimer: str) -> str:
-    """Say what the result is worth, how it came about and which structures are not in it, within ST."""
-    sentences = [
-        disclaimer,
-        f"Drawn by {provenance.model_title} {provenance.model_version} ({provenance.model_name}), "
-        f"run {provenance.run_number}, Delineate {provenance.software_version}, {provenance.computed_by}.",
-    ]
-    if omitted:
-        sentences.append("Omitted: " + "; ".join(f"{one.name} ({one.reason.rstrip('.')})" for one in omitted) + ".")
-    return fitted(" ".join(sentences), ST)
+def description(
+    provenance: Provenance, omitted: Sequence[Omitted], disclaimer: str, renamed: Sequence[RoiName] = ()
+) -> str:
+    """Say what the result is worth, how it came about, what is not in it and what has another name, within ST.
+
+    What does not fit is counted: nothing is left out in silence.
+    """
+    head = plain(
+        f"{disclaimer} Drawn by {provenance.model_title} {provenance.model_version} ({provenance.model_name}), "
+        f"run {provenance.run_number}, Delineate {provenance.software_version}, {provenance.computed_by}."
+    )
+    left_out = [f"{one.name} ({one.reason.rstrip('.')})" for one in omitted]
+    other = [f"{one.structure} to {one.name} ({one.reason.rstrip('.')})" for one in renamed]
+    for told in range(len(left_out) + len(other), -1, -1):
+        more = len(left_out) + len(other) - told
+        sentences = [
+            *_list("Omitted", left_out[:told]),
+            *_list("Renamed", other[: max(0, told - len(left_out))]),
+            *([f"and {more} more; see the node's status."] if more else []),
+        ]
+        ending = plain(" ".join(sentences))
+        if len(head) + 1 + len(ending) <= ST:
+            break
+    return f"{fitted(head, ST - 1 - len(ending))} {ending}".rstrip()
+
+
+def _list(word: str, entries: Sequence[str]) -> list[str]:
+    return [f"{word}: {'; '.join(entries)}."] if entries else []
 
 
 def software_versions(provenance: Provenance) -> list[str]:

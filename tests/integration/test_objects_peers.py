@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from node.dicom.rtstruct import rtstruct
+from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation
 from node.domain.contours import build_structures
 from node.domain.grid import Grid
@@ -60,9 +60,11 @@ def series(stack: Grid, orientation: Orientation, identity: Identity = JANE) -> 
 def save_rtstruct(source: list[Dataset], folder: Path) -> tuple[Path, SeriesManifest]:
     manifest = manifest_of(source)
     structure_set = build_structures(ball_and_box(manifest.grid), DEFINITIONS)
-    segmentation_uid = ("1.2.840.10008.5.1.4.1.1.66.4", "2.25.77")
+    segmentation = SegmentReference(
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4", sop_instance_uid="2.25.77", segment_numbers={"Body": 1, "Rind": 2}
+    )
     path = folder / "rtstruct.dcm"
-    path.write_bytes(written(rtstruct(structure_set, manifest, source, provenance(), segmentation_uid)))
+    path.write_bytes(written(rtstruct(structure_set, manifest, source, provenance(), segmentation=segmentation)))
     return path, manifest
 
 

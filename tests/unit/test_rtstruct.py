@@ -5,7 +5,7 @@ import pytest
 from pydicom import Dataset, config
 from pydicom.uid import ImplicitVRLittleEndian
 
-from node.dicom.rtstruct import rtstruct
+from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.domain.contours import build_structures
 from node.domain.errors import InputError
 from node.domain.grid import Grid
@@ -25,7 +25,11 @@ from tests.builders import (
     written,
 )
 
-SEGMENTATION_UID = ("1.2.840.10008.5.1.4.1.1.66.4", "2.25.77")
+SEGMENTATION = SegmentReference(
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+    sop_instance_uid="2.25.77",
+    segment_numbers={"Body": 1, "Liver with a name of more than sixteen characters": 2},
+)
 DEFINITIONS = [
     definition("Body", 1, 2, 3, interpreted_type="EXTERNAL"),
     definition("Liver with a name of more than sixteen characters", 1, 2),
@@ -39,7 +43,7 @@ def built(stack: Grid, datasets: list[Dataset] | None = None, identity: Identity
     source = datasets or ct_series(stack, identity=identity)
     manifest = manifest_of(source)
     structure_set = build_structures(ball_and_box(manifest.grid), DEFINITIONS)
-    return rtstruct(structure_set, manifest, source[::-1], provenance(), SEGMENTATION_UID)
+    return rtstruct(structure_set, manifest, source[::-1], provenance(), segmentation=SEGMENTATION)
 
 
 def test_equal_arguments_give_equal_bytes() -> None:

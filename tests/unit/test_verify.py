@@ -162,7 +162,7 @@ def no_contours(dataset: Dataset) -> None:
 
 
 RTSTRUCT_FAULTS: list[tuple[Change, str]] = [
-    (moved(swapped_spacing), "differs from the label map"),
+    (moved(swapped_spacing), "outside the image"),
     (moved(flipped_columns), "differs from the label map"),
     (moved(half_a_pixel_off), "differs from the label map"),
     (moved(off_its_plane), "off the image"),
@@ -179,7 +179,7 @@ RTSTRUCT_FAULTS: list[tuple[Change, str]] = [
     (swapped_names, "differs from the label map"),
     (lost_region, "not those of the structures"),
     (lost_observation, "do not go together"),
-    (no_contours, "malformed"),
+    (no_contours, "differs from the label map"),
 ]
 
 
