@@ -150,6 +150,12 @@ def contour(
         list[str] | None, typer.Option("--model", "-m", help="Model package; may be given more than once.")
     ] = None,
     outputs: Annotated[Literal["both", "rtstruct", "seg"], typer.Option("--outputs", help="What to write.")] = "both",
+    profile: Annotated[
+        str, typer.Option(help="What the receiver takes: a file in conf/profiles, or the path of one of your own.")
+    ] = "generic",
+    segmentation: Annotated[
+        Literal["binary", "labelmap", "fractional"], typer.Option(help="How the Segmentation holds its segments.")
+    ] = "binary",
     device: DeviceOption = "auto",
     threads: Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads; 0: all.")] = 0,
     model_dir: Annotated[
@@ -166,9 +172,11 @@ def contour(
 
       delineate contour ct_folder results
 
-      delineate contour study.zip results --model body-bones --outputs rtstruct
+      delineate contour study.zip results --model body-bones --outputs rtstruct --profile eclipse
     """
+    from node.adapters.profile_store import load_profile  # noqa: PLC0415 - see demo
     from node.commands import contour_command  # noqa: PLC0415 - see demo
+    from node.domain.forms import Form  # noqa: PLC0415 - see demo
 
     _leave_nothing_when_told_to_stop()
     if len(inputs) < 2:
@@ -178,6 +186,7 @@ def contour(
         inputs[-1],
         models=list(dict.fromkeys(model or ["body-bones"])),
         outputs=("rtstruct", "seg") if outputs == "both" else (outputs,),
+        form=Form(profile=load_profile(profile), segmentation=segmentation),
         device=device,
         threads=threads,
         model_dirs=model_dir or [],

@@ -18,6 +18,7 @@ from node.adapters.onnx_session import open_predictor
 from node.checkup import Finding, check
 from node.config import Config
 from node.domain.errors import SetupError
+from node.domain.forms import Form
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import Accepted, OutputKind, Route, RouteCheck, decide
 from node.domain.series import Complete, CompletionPolicy, Stalled
@@ -34,6 +35,7 @@ def contour_command(
     *,
     models: Sequence[str],
     outputs: Sequence[OutputKind],
+    form: Form,
     device: Literal["auto", "cpu", "cuda"],
     threads: int,
     model_dirs: Sequence[Path],
@@ -56,6 +58,7 @@ def contour_command(
             output,
             models=opened,
             outputs=outputs,
+            form=form,
             policy=CompletionPolicy(),
             progress=lambda series_uid: _bar(bar, bar.add_task(f"series …{series_uid[-12:]}", total=1)),
         )
@@ -123,6 +126,9 @@ def print_report(report: dict[str, Any], timings: dict[str, float], console: Con
         )
     for omitted in report["omitted"]:
         console.print(f"  [yellow]no {escape(omitted['name'])}[/]: {escape(omitted['reason'])}", soft_wrap=True)
+    for renamed in report["renamed"]:
+        said = f"{renamed['structure']} is called {renamed['name']}: {renamed['reason']}"
+        console.print(f"  {escape(said)}", soft_wrap=True, highlight=False)
     for note in report["notes"]:
         console.print(f"  note: {escape(note)}", soft_wrap=True)
     model = f"{report['model']} {report['model_version']}"

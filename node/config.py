@@ -18,7 +18,7 @@ from node.dicom.storage import STORAGE_KEYWORDS
 from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
-from node.domain.routing import OutputKind, Route
+from node.domain.routing import OutputKind, Route, SegmentationEncoding
 from node.domain.series import CompletionPolicy
 
 
@@ -183,6 +183,8 @@ class Destination(_Section):
     port: Port | None = None
     calling_ae_title: AETitle | None = None
     folder: Path | None = None
+    profile: str = "generic"
+    segmentation: SegmentationEncoding = "binary"
 
     def address(self) -> PeerAddress:
         """Give where to call; only of a destination that is no folder."""

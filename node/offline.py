@@ -12,11 +12,13 @@ from node import __version__
 from node.adapters.dicom_files import Skipped, dataset_loader, find_instances
 from node.adapters.durable import write_durably
 from node.domain.errors import InputError, NodeError, VerificationError
+from node.domain.forms import Form
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import OutputKind
 from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts, SeriesManifest, Stalled, assess
 from node.inference.predictor import Progress
 from node.pipeline import contour_series
+from node.results import Origin
 from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
 
 
@@ -56,6 +58,7 @@ def contour_files(
     *,
     models: Sequence[OpenModel],
     outputs: Sequence[OutputKind],
+    form: Form,
     policy: CompletionPolicy,
     progress: Callable[[str], Progress],
 ) -> OfflineResult:
@@ -65,6 +68,8 @@ def contour_files(
     ----------
     output
         Folder for the objects; one file per volume, model and kind.
+    form
+        What the receiver of the files takes.
     progress
         Gives a progress for one series.
     """
@@ -73,7 +78,7 @@ def contour_files(
         results = [
             one
             for instances in found.series
-            for one in _series(instances, found.damage_to(instances), output, models, outputs, policy, progress)
+            for one in _series(instances, found.damage_to(instances), output, models, outputs, form, policy, progress)
         ]
     unusable = tuple((str(one.path), one.reason) for one in found.unusable)
     return OfflineResult(series=tuple(results), unusable=unusable)
@@ -128,6 +133,7 @@ def _series(
     output: Path,
     models: Sequence[OpenModel],
     outputs: Sequence[OutputKind],
+    form: Form,
     policy: CompletionPolicy,
     progress: Callable[[str], Progress],
 ) -> list[SeriesResult]:
@@ -159,7 +165,7 @@ def _series(
     for number, manifest, model in fitting:
         suffix = f"-volume{number}" if len(verdict.manifests) > 1 else ""
         try:
-            results.append(_contour(known, manifest, output, suffix, model, outputs, progress(series_uid)))
+            results.append(_contour(known, manifest, output, suffix, model, outputs, form, progress(series_uid)))
         except (NodeError, OSError, MemoryError) as error:
             results.append(SeriesResult(**known, contoured=False, reason=_reason(error)))
     return results
@@ -182,6 +188,7 @@ def _contour(
     suffix: str,
     model: OpenModel,
     outputs: Sequence[OutputKind],
+    form: Form,
     progress: Progress,
 ) -> SeriesResult:
     watch = Stopwatch(time.perf_counter)
@@ -192,23 +199,25 @@ def _contour(
 
     phase("read")
     volume, headers = read_series(manifest, dataset_loader(output, manifest.files))
+    provenance = provenance_of(model, run_number=1, created_at=time.time(), software=__version__)
     contoured = contour_series(
         volume,
-        manifest=manifest,
-        source=headers,
+        origin=Origin(manifest=manifest, source=headers, provenance=provenance),
         package=model.package,
         predictor=model.predictor,
         outputs=outputs,
-        provenance=provenance_of(model, run_number=1, created_at=time.time(), software=__version__),
+        forms={"": form},
         progress=progress,
         phase=phase,
     )
     if contoured.fault:
         raise VerificationError(f"{contoured.fault} Nothing was written.")
     phase("store")
+    best, *_ = contoured.offers[""]
     files = {
         output / f"{one.kind}-{model.package.name}-{manifest.series_instance_uid}{suffix}.dcm": one.written
         for one in contoured.objects
+        if one.sop_instance_uid in best
     }
     _write_all_or_none(files)
     watch.phase("")

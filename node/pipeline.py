@@ -1,49 +1,28 @@
 """From voxels and a loaded model to finished DICOM objects: the whole of contouring, as one pure function."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from io import BytesIO
 from typing import Any
 
-import pydicom
-from pydicom import Dataset
-
 from node import DISCLAIMER
-from node.dicom.rtstruct import SegmentReference, rtstruct
-from node.dicom.segmentation import segmentation
-from node.dicom.verify_rtstruct import verify_rtstruct
-from node.dicom.verify_segmentation import verify_segmentation
-from node.domain.contours import build_structures
-from node.domain.errors import InputError, VerificationError
+from node.domain.errors import InputError
+from node.domain.forms import Forms, Offer
 from node.domain.routing import OutputKind
-from node.domain.series import SeriesManifest
-from node.domain.structures import Provenance, StructureDefinition, StructureSet
+from node.domain.structures import Provenance, StructureSet
 from node.domain.volume import LabelMap, Volume
 from node.inference.package import ModelPackage
 from node.inference.predictor import Predictor, Progress
-from node.inference.segment import segment
-
-# Told the name of each phase as it begins.
-Phase = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContouredObject:
-    """One finished object, as the bytes of its Part 10 file, read back and checked against the label map."""
-
-    kind: OutputKind
-    sop_instance_uid: str
-    written: bytes
-    # What the check found; empty where it holds. An object with a fault must never leave.
-    fault: str
+from node.inference.segment import Segmented, segment
+from node.results import Drawn, Origin, Phase, ResultObject, Results, write_results
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contoured:
     """The result of one job."""
 
-    objects: tuple[ContouredObject, ...]
+    objects: tuple[ResultObject, ...]
+    # Destination -> SOP Instance UIDs that go together, the best set first.
+    offers: Mapping[str, tuple[Offer, ...]]
     structure_set: StructureSet
     label_map: LabelMap
     # What a person wants to know of it, as JSON values.
@@ -58,12 +37,11 @@ class Contoured:
 def contour_series(
     volume: Volume,
     *,
-    manifest: SeriesManifest,
-    source: Sequence[Dataset],
+    origin: Origin,
     package: ModelPackage,
     predictor: Predictor,
     outputs: Collection[OutputKind],
-    provenance: Provenance,
+    forms: Forms,
     progress: Progress,
     phase: Phase,
 ) -> Contoured:
@@ -72,97 +50,49 @@ def contour_series(
     Parameters
     ----------
     volume
-        Voxels on the manifest's grid.
-    source
-        The headers of the manifest's instances, in any order.
+        Voxels on the grid of the origin's manifest.
+    forms
+        Destination -> in what form it wants the result; at least one.
 
     Raises
     ------
     InputError
         The model is not for this modality, or finds none of its structures.
     """
-    if manifest.modality not in package.modalities:
+    modality = origin.manifest.modality
+    if modality not in package.modalities:
         raise InputError(
-            f"The model {package.name} is for {', '.join(package.modalities)}; the series is {manifest.modality}.",
+            f"The model {package.name} is for {', '.join(package.modalities)}; the series is {modality}.",
             "Send this modality on another route.",
         )
     phase("inference")
     segmented = segment(volume, package, predictor, progress)
-    phase("contours")
-    found = build_structures(segmented.label_map, segmented.structures)
-    structure_set = StructureSet(structures=found.structures, omitted=(*segmented.omitted, *found.omitted))
-    if not structure_set.structures:
-        said = "; ".join(f"{one.name}: {one.reason}" for one in structure_set.omitted)
+    drawn = _drawn(segmented, package)
+    if not drawn.found:
+        said = "; ".join(f"{one.name}: {one.reason}" for one in drawn.reasons)
         raise InputError(f"The model {package.name} found none of its structures ({said}).")
-    objects = _objects(structure_set, segmented.label_map, manifest, source, provenance, outputs, phase)
+    results = write_results(drawn, origin, outputs, forms, phase)
     return Contoured(
-        objects=objects,
-        structure_set=structure_set,
-        label_map=segmented.label_map,
-        report=_report(structure_set, segmented.notes, provenance),
+        objects=results.objects,
+        offers=results.offers,
+        structure_set=results.structure_set,
+        label_map=drawn.label_map,
+        report=_report(results, segmented.notes, origin.provenance),
     )
 
 
-def _objects(
-    structure_set: StructureSet,
-    label_map: LabelMap,
-    manifest: SeriesManifest,
-    source: Sequence[Dataset],
-    provenance: Provenance,
-    outputs: Collection[OutputKind],
-    phase: Phase,
-) -> tuple[ContouredObject, ...]:
-    definitions = [structure.definition for structure in structure_set.structures]
-    checked = partial(_checked, label_map=label_map, definitions=definitions, manifest=manifest)
-    objects = []
-    reference: SegmentReference | None = None
-    if "seg" in outputs:
-        phase("seg")
-        dataset = segmentation(label_map, definitions, manifest, source, provenance)
-        written = _written(dataset)
-        phase("verify seg")
-        reference = SegmentReference(
-            sop_class_uid=str(dataset.SOPClassUID),
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            segment_numbers={definition.name: number for number, definition in enumerate(definitions, start=1)},
-        )
-        objects.append(checked("seg", reference.sop_instance_uid, written, verify_segmentation))
-    if "rtstruct" in outputs:
-        phase("rtstruct")
-        dataset = rtstruct(structure_set, manifest, source, provenance, segmentation=reference)
-        written = _written(dataset)
-        phase("verify rtstruct")
-        # First: what the planning system waits for is sent before the larger object.
-        objects.insert(0, checked("rtstruct", str(dataset.SOPInstanceUID), written, verify_rtstruct))
-    return tuple(objects)
+def _drawn(segmented: Segmented, package: ModelPackage) -> Drawn:
+    found = segmented.structures
+    return Drawn(
+        label_map=segmented.label_map,
+        found=found,
+        omitted=tuple(one for one in package.structures if one not in found),
+        reasons=segmented.omitted,
+        probabilities=segmented.probabilities,
+    )
 
 
-def _checked(
-    kind: OutputKind,
-    sop_instance_uid: str,
-    written: bytes,
-    verify: Callable[[bytes, LabelMap, Sequence[StructureDefinition], SeriesManifest], None],
-    *,
-    label_map: LabelMap,
-    definitions: Sequence[StructureDefinition],
-    manifest: SeriesManifest,
-) -> ContouredObject:
-    try:
-        verify(written, label_map, definitions, manifest)
-    except VerificationError as error:
-        fault = error.reason
-    else:
-        fault = ""
-    return ContouredObject(kind=kind, sop_instance_uid=sop_instance_uid, written=written, fault=fault)
-
-
-def _written(dataset: Dataset) -> bytes:
-    buffer = BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def _report(structure_set: StructureSet, notes: Sequence[str], provenance: Provenance) -> dict[str, Any]:
+def _report(results: Results, notes: Sequence[str], provenance: Provenance) -> dict[str, Any]:
     return {
         "structures": [
             {
@@ -170,10 +100,15 @@ def _report(structure_set: StructureSet, notes: Sequence[str], provenance: Prove
                 "volume_cm3": round(structure.volume_cm3, 3),
                 "contours": len(structure.contours),
             }
-            for structure in structure_set.structures
+            for structure in results.structure_set.structures
         ],
-        "omitted": [{"name": one.name, "reason": one.reason} for one in structure_set.omitted],
-        "notes": list(notes),
+        "omitted": [{"name": one.name, "reason": one.reason} for one in results.structure_set.omitted],
+        "renamed": [
+            {"profile": profile, "structure": one.structure, "name": one.name, "reason": one.reason}
+            for profile, names in results.renamed.items()
+            for one in names
+        ],
+        "notes": [*notes, *results.notes],
         "model": provenance.model_name,
         "model_version": provenance.model_version,
         "model_digest": provenance.model_digest,

@@ -20,13 +20,14 @@ from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
+from node.adapters.profile_store import load_profile
 from node.adapters.query_scu import count_instances
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
 from node.adapters.scp_settings import ReceiverSettings, TlsDoor
 from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver
-from node.adapters.storage_scu import store
+from node.adapters.storage_scu import store_best
 from node.adapters.tls import ServerIdentity, server_context
 from node.collecting import start_collecting
 from node.config import Config
@@ -34,6 +35,7 @@ from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
+from node.domain.forms import Form, Forms
 from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.domain.peers import AssociationPolicy
 from node.log import log
@@ -354,6 +356,7 @@ def _contourer(node: Node) -> Callable[[], None]:
         results=ResultStore(node.data_dir),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
         open_model=open_model,
+        forms=forms_of(node.config),
         software_version=__version__,
         now=time.time,
         log=log,
@@ -366,6 +369,27 @@ def _contourer(node: Node) -> Callable[[], None]:
         maximum_starts=MAXIMUM_STARTS,
     )
     return worker.close
+
+
+def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
+    """Give what finds the forms that destinations want.
+
+    Raises
+    ------
+    SetupError
+        A profile is not there, or wrong.
+    """
+    forms = {
+        one.name: Form(profile=load_profile(one.profile), segmentation=one.segmentation) for one in config.destinations
+    }
+
+    def forms_of_destinations(names: Sequence[str]) -> Forms:
+        for name in names:
+            if name not in forms:
+                raise SetupError(f"The configuration has no destination {name!r} any more.", "Add it again.")
+        return {name: forms[name] for name in names}
+
+    return forms_of_destinations
 
 
 class WarmModels:
@@ -453,16 +477,16 @@ def archive_desk(config: Config) -> ArchiveDesk:
     return ArchiveDesk(archives, count=count, now=time.time, log=log)
 
 
-def _store(config: Config, destination: str, files: Sequence[Path]) -> Sequence[StoreReceipt]:
+def _store(config: Config, destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
     found = [one for one in config.destinations if one.name == destination]
     if not found:
         raise SetupError(f"The configuration has no destination {destination!r} any more.")
     peer = found[0]
     if peer.folder is not None:
-        return store_in_folder(peer.name, peer.folder, files)
-    return store(
+        return store_in_folder(peer.name, peer.folder, offers[0])  # a folder takes everything
+    return store_best(
         peer.address(),
-        files,
+        offers,
         calling_ae_title=peer.calling_ae_title or config.node.ae_title,
         timeout_s=config.delivery.timeout_s,
     )

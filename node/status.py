@@ -163,6 +163,8 @@ def _job_lines(row: Row, volume: str) -> Iterator[str]:
         yield f"    {one['name']:<16}{one['volume_cm3']:>10.1f} cm³"
     for one in report.get("omitted", []):
         yield f"    no {one['name']}: {one['reason']}"
+    for one in report.get("renamed", []):
+        yield f"    {one['structure']} is called {one['name']} for {one['profile']}: {one['reason']}"
     for note in report.get("notes", []):
         yield f"    note: {note}"
     if report:
@@ -171,7 +173,7 @@ def _job_lines(row: Row, volume: str) -> Iterator[str]:
 
 
 def _delivery_line(row: Row, outputs: Iterable[Row]) -> str:
-    kinds = {output["sop_instance_uid"]: output["kind"].upper() for output in outputs}
+    kinds = {one["sop_instance_uid"]: f"{one['kind'].upper()} ({one['form']})" for one in outputs}
     tries = f" after {row['attempt']} tries" if row["attempt"] > 1 and row["next_attempt_at"] is None else ""
     again = f", try {row['attempt']} at {_clock(row['next_attempt_at'])}" if row["next_attempt_at"] is not None else ""
     said = [row["reason"], *(_answer(one, kinds) for one in row["receipts"])]

@@ -19,8 +19,10 @@ from node.domain.delivery import PeerAddress
 
 RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
+RLE = "1.2.840.10008.1.2.5"
 
 
 def free_port() -> int:

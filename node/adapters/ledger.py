@@ -114,8 +114,10 @@ _output = sa.Table(
     "output",
     _tables,
     sa.Column("job", sa.Text, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("sop_instance_uid", sa.Text, nullable=False),
+    sa.Column("sop_instance_uid", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    # Of a structure set its profile, of a segmentation its encoding.
+    sa.Column("form", sa.Text, nullable=False),
     # Relative to the data folder.
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
@@ -129,6 +131,8 @@ _delivery = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    # SOP Instance UIDs that go together, the best set first.
+    sa.Column("offers", sa.JSON, nullable=False),
     # SOP Instance UID, status and comment of each object's last answer.
     sa.Column("receipts", sa.JSON, nullable=False),
     sa.Column("next_attempt_at", sa.Float),
@@ -388,16 +392,22 @@ class Ledger:
         job: str,
         facts: Mapping[str, Any],
         outputs: Sequence[Mapping[str, Any]],
-        destinations: Sequence[str],
+        offers: Mapping[str, Sequence[Sequence[str]]],
         enqueue: Enqueue,
     ) -> None:
-        """Write a job's outputs and its deliveries, and enqueue these, in one transaction."""
+        """Write a job's outputs and its deliveries, and enqueue these, in one transaction.
+
+        Parameters
+        ----------
+        offers
+            Destination -> sets of SOP Instance UIDs that go together, the best first.
+        """
         now = self._now()
         with self._transaction() as connection:
             self._move_job(connection, job, JobState.CONTOURED, facts)
             for output in outputs:
                 connection.execute(insert(_output).values(job=job, **output).on_conflict_do_nothing())
-            for destination in destinations:
+            for destination, offered in offers.items():
                 connection.execute(
                     insert(_delivery)
                     .values(
@@ -405,6 +415,7 @@ class Ledger:
                         destination=destination,
                         state=DeliveryState.QUEUED,
                         attempt=1,
+                        offers=[list(offer) for offer in offered],
                         receipts=[],
                         created_at=now,
                         updated_at=now,
@@ -425,7 +436,7 @@ class Ledger:
 
     def outputs(self, job: str) -> list[Row]:
         """Give the objects that a job made, the structure set first: what the planning system waits for."""
-        return self._rows(sa.select(_output).where(_output.c.job == job).order_by(_output.c.kind))
+        return self._rows(sa.select(_output).where(_output.c.job == job).order_by(_output.c.kind, _output.c.form))
 
     # Deliveries ------------------------------------------------------------------------------------------------------
 

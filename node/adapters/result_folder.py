@@ -21,6 +21,7 @@ from node.domain.errors import InputError, PeerError
 PREFIXES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
     "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
+    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
 }
 # PS3.7 C.5: what an application entity says of an instance that it has otherwise.
 _STORED, _DUPLICATE_SOP_INSTANCE = 0x0000, 0x0111

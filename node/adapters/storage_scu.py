@@ -1,9 +1,9 @@
 """The Storage SCU: sends Part 10 files to a destination and gives its answer to each.
 
-An object goes out byte for byte as its file holds it where the destination takes its transfer syntax. Otherwise
-Explicit VR Little Endian becomes Implicit, which loses nothing and which everybody must take (PS3.5 10.1). Implicit
-never becomes Explicit: Contour Data above 65534 bytes would turn into UN (PS3.5 6.2.2), which planning systems cannot
-load.
+An object goes out byte for byte as its file holds it where the destination takes its transfer syntax. Otherwise RLE is
+decompressed, and Explicit VR Little Endian becomes Implicit, which loses nothing and which everybody must take (PS3.5
+10.1). Implicit never becomes Explicit: Contour Data above 65534 bytes would turn into UN (PS3.5 6.2.2), which planning
+systems cannot load.
 """
 
 import socket
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
@@ -30,11 +30,19 @@ VERIFICATION_CLASS = "1.2.840.10008.1.1"
 # What the node makes: SOP Class UID -> (name, the transfer syntax it is written in).
 DELIVERED_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.481.3": ("RT Structure Set Storage", "Implicit VR Little Endian"),
-    "1.2.840.10008.5.1.4.1.1.66.4": ("Segmentation Storage", "Explicit VR Little Endian"),
+    "1.2.840.10008.5.1.4.1.1.66.4": ("Segmentation Storage", "Explicit VR Little Endian or RLE Lossless"),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("Label Map Segmentation Storage", "RLE Lossless"),
 }
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+
+# What an object that is written in a transfer syntax can be sent in without loss, the best first.
+SENT_IN = {
+    EXPLICIT_VR_LITTLE_ENDIAN: (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN),
+    RLE_LOSSLESS: (RLE_LOSSLESS, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN),
+}
 
 # PS3.4 Table B.2-1 and PS3.7 C.5: what a destination's status means. Ranges by their first digits.
 STATUS_MEANINGS = {
@@ -87,9 +95,17 @@ def echo(destination: PeerAddress, *, calling_ae_title: str, timeout_s: float = 
 def store(
     destination: PeerAddress, files: Sequence[Path], *, calling_ae_title: str, timeout_s: float = 30.0
 ) -> tuple[StoreReceipt, ...]:
-    """Send files in one association; gives a receipt for each, in their order.
+    """Send files as ``store_best`` sends its only offer."""
+    return store_best(destination, [files], calling_ae_title=calling_ae_title, timeout_s=timeout_s)
 
-    A file whose class or transfer syntax the destination does not take is refused (0x0122) while the others are sent.
+
+def store_best(
+    destination: PeerAddress, offers: Sequence[Sequence[Path]], *, calling_ae_title: str, timeout_s: float = 30.0
+) -> tuple[StoreReceipt, ...]:
+    """Send one of several sets of files in one association; gives a receipt for each file, in their order.
+
+    The first set that the destination takes whole, by class and transfer syntax, else the last; a file of that which
+    the destination does not take is refused (0x0122) while the others are sent.
 
     Parameters
     ----------
@@ -106,11 +122,12 @@ def store(
     OSError
         A file cannot be read.
     """
-    objects = [_read_outgoing(path) for path in files]
+    read = {path: _read_outgoing(path) for files in offers for path in files}
     caller = _Caller(destination, calling_ae_title, timeout_s)
-    with caller.association(_contexts(objects)) as association:
+    with caller.association(_contexts(list(read.values()))) as association:
         accepted = {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in association.accepted_contexts}
-        return tuple(caller.send(association, accepted, one) for one in objects)
+        whole = (files for files in offers if all(read[path].fitting(accepted) for path in files))
+        return tuple(caller.send(association, accepted, read[path]) for path in next(whole, offers[-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +143,18 @@ class _Outgoing:
     @property
     def transfer_syntaxes(self) -> tuple[str, ...]:
         """Give what the object can be sent in, its own first."""
-        if self.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
-            return EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-        return (self.transfer_syntax_uid,)
+        return SENT_IN.get(self.transfer_syntax_uid, (self.transfer_syntax_uid,))
+
+    def fitting(self, accepted: set[tuple[str, str]]) -> list[str]:
+        """Give what it can be sent in of the accepted pairs of SOP class and transfer syntax, the best first."""
+        return [one for one in self.transfer_syntaxes if (self.sop_class_uid, one) in accepted]
+
+    def dataset(self) -> Dataset:
+        """Read it, uncompressed."""
+        dataset = dcmread(self.path)
+        if self.transfer_syntax_uid == RLE_LOSSLESS:
+            dataset.decompress()
+        return dataset
 
 
 class _Caller:
@@ -161,7 +187,7 @@ class _Caller:
     def send(self, association: Any, accepted: set[tuple[str, str]], outgoing: _Outgoing) -> StoreReceipt:
         """Send one object and wait for the answer."""
         started = time.monotonic()
-        fits = [one for one in outgoing.transfer_syntaxes if (outgoing.sop_class_uid, one) in accepted]
+        fits = outgoing.fitting(accepted)
         if not fits:
             receipt = _receipt(outgoing, "", 0x0122, "", 0.0)
             return replace(receipt, reason=f"{receipt.reason}: no presentation context for {_offer(outgoing)}")
@@ -172,7 +198,7 @@ class _Caller:
         association.dimse_timeout = timeout_s
         # A path is sent byte for byte; a dataset is encoded anew in the context's transfer syntax.
         own = fits[0] == outgoing.transfer_syntax_uid
-        response = association.send_c_store(outgoing.path if own else dcmread(outgoing.path))
+        response = association.send_c_store(outgoing.path if own else outgoing.dataset())
         status = self.status_of(response, started, timeout_s)
         comment = str(response.get("ErrorComment", ""))
         return _receipt(outgoing, fits[0], status, comment, time.monotonic() - started)

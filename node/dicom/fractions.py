@@ -98,7 +98,10 @@ class _Planes:
 
     def _read_given(self, index: int) -> Pixels:
         """Give what the model says, as stored values."""
-        (given,) = self._probabilities.of(self._label_values, (slice(index, index + 1), *self.sides))
+        box = self._probabilities.of(self._label_values, (slice(index, index + 1), *self.sides))
+        if box is None:  # of these label values the model says nothing: the label map alone speaks
+            return self._inside(index) * np.uint8(MAXIMUM_FRACTIONAL_VALUE)
+        (given,) = box
         if not np.isfinite(given).all():
             raise InputError("The model gives a probability that is no number.", "Look for another model package.")
         # A sum of a softmax may be a little more than 1.

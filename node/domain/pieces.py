@@ -43,7 +43,8 @@ def _pieces(
     for slab in _slabs(parts):
         box = _bordered(slab, masks.shape)
         sure = probabilities.of(definition.label_values, box)
-        yield from (_piece(number, part, _with_border(sure, box, part)) for part in slab)
+        # None: of these label values the model says nothing.
+        yield from (_piece(number, part, None if sure is None else _with_border(sure, box, part)) for part in slab)
 
 
 def _piece(number: int, part: CroppedMask, field: Field | None) -> Piece:

@@ -7,6 +7,7 @@ from pydicom import Dataset
 
 from node.dicom.pixels import read_volume
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, place_of
+from node.domain.forms import Forms
 from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
 from node.domain.structures import Provenance
@@ -14,6 +15,7 @@ from node.domain.volume import Volume
 from node.inference.package import ModelPackage
 from node.inference.predictor import Predictor, Progress
 from node.pipeline import Contoured, contour_series
+from node.results import Origin, ResultObject
 from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, all_of
 
 # A lack of memory or disk is tried again so often before a person must look.
@@ -54,6 +56,8 @@ class Contourer:
         Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
     open_model
         Gives a model package with its network, by name, kept warm; raises SetupError or ResourceError.
+    forms
+        Gives in what form destinations want their results; raises SetupError where there is no such destination.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Contourer:
         results: ResultStore,
         loader: Callable[[str, Mapping[str, str]], Callable[[str], Dataset]],
         open_model: Callable[[str], OpenModel],
+        forms: Callable[[Sequence[str]], Forms],
         software_version: str,
         now: Callable[[], float],
         log: Log,
@@ -73,6 +78,7 @@ class Contourer:
         self._results = results
         self._loader = loader
         self._open_model = open_model
+        self._forms = forms
         self._software_version = software_version
         self._now = now
         self._log = log
@@ -103,16 +109,16 @@ class Contourer:
         volume, headers = read_series(manifest, self._loader(row["series_uid"], manifest.files))
         watch.phase("model")
         model = self._open_model(row["model"])
+        provenance = provenance_of(
+            model, run_number=row["run_number"], created_at=row["created_at"], software=self._software_version
+        )
         contoured = contour_series(
             volume,
-            manifest=manifest,
-            source=headers,
+            origin=Origin(manifest=manifest, source=headers, provenance=provenance),
             package=model.package,
             predictor=model.predictor,
             outputs=row["outputs"],
-            provenance=provenance_of(
-                model, run_number=row["run_number"], created_at=row["created_at"], software=self._software_version
-            ),
+            forms=self._forms(row["destinations"]),
             progress=self._progress_of(job),
             phase=watch.phase,
         )
@@ -129,8 +135,9 @@ class Contourer:
         return [
             {
                 "kind": one.kind,
+                "form": one.form,
                 "sop_instance_uid": one.sop_instance_uid,
-                **self._results.write(row["job"], f"{prefix}{one.kind}.dcm", one.written),
+                **self._results.write(row["job"], f"{prefix}{_file_stem(one)}.dcm", one.written),
             }
             for one in contoured.objects
         ]
@@ -139,7 +146,7 @@ class Contourer:
         job = row["job"]
         enqueues = [self._queue.deliver(job, destination) for destination in row["destinations"]]
         facts = {"report": dict(contoured.report), "timings": dict(timings), "reason": ""}
-        self._ledger.finish_job(job, facts, outputs, row["destinations"], all_of(enqueues))
+        self._ledger.finish_job(job, facts, outputs, contoured.offers, all_of(enqueues))
         self._log("contoured", job=job, structures=len(contoured.structure_set.structures), **dict(timings))
 
     def _progress_of(self, job: str) -> Progress:
@@ -168,6 +175,11 @@ class Contourer:
         facts = {"reason": reason, "attempt": attempt + 1}
         self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+
+
+def _file_stem(result: ResultObject) -> str:
+    """Name a file by kind and form: "rtstruct-eclipse-labelmap"."""
+    return "-".join((result.kind, *result.form.split(", ")))
 
 
 def read_series(manifest: SeriesManifest, load: Callable[[str], Dataset]) -> tuple[Volume, list[Dataset]]:

@@ -1,6 +1,6 @@
 """Deliver: one try to send a job's objects to one destination; a failed try enqueues the next and holds no worker."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ class Deliverer:
     Parameters
     ----------
     store
-        Sends files to a destination by its name; raises NodeError where it cannot be talked to.
+        Sends to a destination, by its name, the first of several sets of files that it takes whole, else the last;
+        raises NodeError where it cannot be talked to.
     results
         The folder that the outputs' paths are relative to.
     """
@@ -35,7 +36,7 @@ class Deliverer:
         *,
         ledger: DeliveryLedger,
         queue: Queue,
-        store: Callable[[str, Sequence[Path]], Sequence[StoreReceipt]],
+        store: Callable[[str, Sequence[Sequence[Path]]], Sequence[StoreReceipt]],
         policy: RetryPolicy,
         results: Path,
         now: Callable[[], float],
@@ -54,23 +55,24 @@ class Deliverer:
         row = self._ledger.delivery(job, destination)
         if row is None or not DELIVERY_TRANSITIONS[DeliveryState(row["state"])] or row["attempt"] != attempt:
             return
-        files = [self._results / output["path"] for output in self._ledger.outputs(job)]
+        outputs = {one["sop_instance_uid"]: one for one in self._ledger.outputs(job)}
+        offers = [[self._results / outputs[uid]["path"] for uid in offer] for offer in row["offers"]]
         started = self._now()
         try:
-            receipts = self._store(destination, files)
+            receipts = self._store(destination, offers)
         except NodeError as error:
             # Also a destination that the configuration no longer has: a slip there must not lose a result.
             self._wait(row, error.reason, [])
         except OSError as error:
             self._wait(row, f"A stored result cannot be read: {error.strerror}.", [])
         else:
-            self._conclude(row, receipts, took_s=self._now() - started)
+            self._conclude(row, receipts, took_s=self._now() - started, said=_not_the_best(row, outputs, receipts))
 
-    def _conclude(self, row: Row, receipts: Sequence[StoreReceipt], *, took_s: float) -> None:
+    def _conclude(self, row: Row, receipts: Sequence[StoreReceipt], *, took_s: float, said: str) -> None:
         kept = [asdict(receipt) for receipt in receipts]
         refused = [receipt for receipt in receipts if receipt.outcome == "refused"]
         if not refused:
-            self._end(row, DeliveryState.DELIVERED, receipts=kept, took_s=took_s)
+            self._end(row, DeliveryState.DELIVERED, reason=said, receipts=kept, took_s=took_s)
         elif all(receipt.worth_retrying for receipt in refused):
             self._wait(row, refused[0].reason, kept)
         else:
@@ -101,3 +103,12 @@ class Deliverer:
         self._log(
             "delivery waits", job=job, destination=destination, attempt=attempt, again_in_s=delay_s, reason=reason
         )
+
+
+def _not_the_best(row: Row, outputs: Mapping[str, Row], receipts: Sequence[StoreReceipt]) -> str:
+    """Say that the destination did not take the form that was wanted for it; empty where it did."""
+    best = row["offers"][0]
+    sent = [one.sop_instance_uid for one in receipts]
+    wanted = [outputs[uid]["form"] for uid in best if uid not in sent and outputs[uid]["kind"] == "seg"]
+    given = [outputs[uid]["form"] for uid in sent if uid not in best and outputs[uid]["kind"] == "seg"]
+    return f"it takes no {wanted[0]} Segmentation, {given[0]} was sent" if wanted and given else ""

@@ -308,9 +308,14 @@ class JobLedger(Protocol):
         ...
 
     def finish_job(
-        self, job: str, facts: Row, outputs: Sequence[Row], destinations: Sequence[str], enqueue: Enqueue
+        self,
+        job: str,
+        facts: Row,
+        outputs: Sequence[Row],
+        offers: Mapping[str, Sequence[Sequence[str]]],
+        enqueue: Enqueue,
     ) -> None:
-        """Write a job's outputs and deliveries, and enqueue these, in one transaction."""
+        """Write a job's outputs and what is offered to each destination, and enqueue it, in one transaction."""
         ...
 
 

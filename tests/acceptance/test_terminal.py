@@ -12,7 +12,9 @@ import pytest
 from pydicom import DataElement, config
 
 from node import offline
+from node.adapters.profile_store import load_profile
 from node.commands import contour_command
+from node.domain.forms import Form
 from node.offline import _write_all_or_none
 from tests.acceptance.test_kill import phantom
 from tests.builders import save_series
@@ -109,6 +111,7 @@ def test_a_series_too_large_for_the_memory_is_a_reason_and_ends_no_others(
         tmp_path,
         models=["body-bones"],
         outputs=("rtstruct",),
+        form=Form(profile=load_profile("generic")),
         device="cpu",
         threads=1,
         model_dirs=[],

@@ -1,7 +1,7 @@
 """One job of the contouring stage, with the shipped model: every way it can end, and what is kept."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +11,9 @@ from pydicom import Dataset, dcmread
 import node.pipeline
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
+from node.adapters.profile_store import load_profile
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
+from node.domain.forms import Form
 from node.domain.jobs import JobState
 from node.domain.series import manifest_to_json
 from node.resources import shipped
@@ -46,6 +48,7 @@ class World:
         self.enqueued: list[Any] = []
         self.written: dict[str, bytes] = {}
         self.outputs: list[Any] = []
+        self.offers: Mapping[str, Any] = {}
         self.lines: list[str] = []
 
     def contourer(
@@ -57,6 +60,7 @@ class World:
             results=self,
             loader=lambda *_: load or self.datasets.__getitem__,
             open_model=open_model or opened,
+            forms=lambda names: dict.fromkeys(names, Form(profile=load_profile("generic"))),
             software_version="0",
             now=lambda: 1_700_000_010.0,
             log=lambda event, **fields: self.lines.append(f"{event} {fields}"),
@@ -80,11 +84,10 @@ class World:
         self.move_job(job, JobState.WAITING, **facts)
         enqueue(self.enqueued)
 
-    def finish_job(
-        self, job: str, facts: Any, outputs: Sequence[Any], destinations: Sequence[str], enqueue: Any
-    ) -> None:
+    def finish_job(self, job: str, facts: Any, outputs: Sequence[Any], offers: Mapping[str, Any], enqueue: Any) -> None:
         self.move_job(job, JobState.CONTOURED, **facts)
         self.outputs = list(outputs)
+        self.offers = offers
         enqueue(self.enqueued)
 
     # the queue
@@ -118,8 +121,10 @@ def test_a_job_ends_with_its_objects_stored_and_its_deliveries_enqueued() -> Non
     world.contourer()(JOB, 1)
 
     assert world.states == [JobState.CONTOURING, JobState.CONTOURED]
-    assert set(world.written) == {"rtstruct.dcm", "seg.dcm"}
+    assert set(world.written) == {"rtstruct-generic-binary.dcm", "seg-binary.dcm"}
     assert [output["kind"] for output in world.outputs] == ["rtstruct", "seg"]
+    both = tuple(output["sop_instance_uid"] for output in world.outputs)
+    assert world.offers == {"tps": (both,), "archive": (both,)}
     assert world.enqueued == [("deliver", "tps"), ("deliver", "archive")]
     assert {one["name"] for one in world.row["report"]["structures"]} == {"Body", "Bone"}
     assert world.row["report"]["computed_by"].startswith("CPUExecutionProvider")

@@ -51,7 +51,7 @@ class Engine:
     def finish(self) -> None:
         """Bring the job to its delivery, which the engine does not know."""
         self.ledger.move_job(KEY, JobState.CONTOURING)
-        self.ledger.finish_job(KEY, {}, [], ["tps"], enqueue_nothing)
+        self.ledger.finish_job(KEY, {}, [], {"tps": [[]]}, enqueue_nothing)
 
 
 @pytest.fixture

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from node.adapters.storage_scu import DELIVERED_CLASSES, echo, store
+from node.adapters.storage_scu import DELIVERED_CLASSES, echo, store, store_best
 from node.domain.delivery import PeerAddress
 from node.domain.errors import InputError, PeerError
 from tests.builders import uid, with_file_meta
-from tests.fakes import EXPLICIT, IMPLICIT, RT_STRUCTURE_SET, SEGMENTATION, FakeDestination, free_port
+from tests.fakes import (
+    EXPLICIT,
+    IMPLICIT,
+    LABEL_MAP_SEGMENTATION,
+    RLE,
+    RT_STRUCTURE_SET,
+    SEGMENTATION,
+    FakeDestination,
+    free_port,
+)
 
 
 def object_file(folder: Path, sop_class_uid: str, name: str = "one", transfer_syntax_uid: UID | None = None) -> Path:
@@ -46,13 +55,14 @@ def data_set_bytes(path: Path) -> bytes:
 
 
 def test_objects_arrive_byte_for_byte_in_their_own_transfer_syntax(tmp_path: Path) -> None:
-    files = [object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION)]
+    files = [object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION), label_map_file(tmp_path)]
+    classes = [RT_STRUCTURE_SET, SEGMENTATION, LABEL_MAP_SEGMENTATION]
 
-    with FakeDestination() as tps:
+    with FakeDestination(sop_classes=classes, transfer_syntaxes=[EXPLICIT, IMPLICIT, RLE]) as tps:
         receipts = store(tps.address, files, calling_ae_title="DELINEATE")
 
-    assert [one.outcome for one in receipts] == ["stored", "stored"]
-    assert [one.transfer_syntax_uid for one in receipts] == [IMPLICIT, EXPLICIT]
+    assert [one.outcome for one in receipts] == ["stored", "stored", "stored"]
+    assert [one.transfer_syntax_uid for one in receipts] == [IMPLICIT, EXPLICIT, RLE]
     assert tps.received_bytes == [data_set_bytes(path) for path in files]
     assert tps.callers == ["DELINEATE"]
     assert set(DELIVERED_CLASSES) == {one.sop_class_uid for one in receipts}
@@ -100,6 +110,53 @@ def test_a_class_that_the_destination_does_not_take_does_not_hold_up_the_others(
     assert (segmentation.outcome, segmentation.status, segmentation.worth_retrying) == ("refused", 0x0122, False)
     assert "no presentation context for Segmentation Storage" in segmentation.reason
     assert structures.outcome == "stored"
+
+
+def label_map_file(folder: Path) -> Path:
+    """Write 2 frames of 3 × 4 pixels, RLE."""
+    path = object_file(folder, LABEL_MAP_SEGMENTATION)
+    dataset = dcmread(path)
+    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 3, 4, 2
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelData = LABELS
+    dataset["PixelData"].VR = "OB"
+    dataset.compress(RLELossless)
+    dataset.save_as(path)
+    return path
+
+
+LABELS = bytes(range(24))
+
+
+@pytest.mark.parametrize("transfer_syntax", [RLE, EXPLICIT, IMPLICIT])
+def test_a_label_map_is_sent_where_it_is_taken_and_decompressed_where_rle_is_not(
+    tmp_path: Path, transfer_syntax: str
+) -> None:
+    structures, binary = object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION)
+    labels = label_map_file(tmp_path)
+    classes = [RT_STRUCTURE_SET, SEGMENTATION, LABEL_MAP_SEGMENTATION]
+
+    with FakeDestination(sop_classes=classes, transfer_syntaxes=[transfer_syntax, IMPLICIT]) as tps:
+        receipts = store_best(tps.address, [[structures, labels], [structures, binary]], calling_ae_title="DELINEATE")
+
+    assert [one.sop_class_uid for one in receipts] == [RT_STRUCTURE_SET, LABEL_MAP_SEGMENTATION]
+    assert [one.outcome for one in receipts] == ["stored", "stored"]
+    assert receipts[1].transfer_syntax_uid == transfer_syntax
+    assert tps.received[1].pixel_array.tobytes() == LABELS
+
+
+def test_who_takes_no_label_map_gets_the_offer_without_one_and_nothing_twice(tmp_path: Path) -> None:
+    structures, binary = object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION)
+    others = object_file(tmp_path, RT_STRUCTURE_SET, name="others")
+    labels = label_map_file(tmp_path)
+
+    with FakeDestination(sop_classes=[RT_STRUCTURE_SET, SEGMENTATION]) as tps:
+        receipts = store_best(tps.address, [[structures, labels], [others, binary]], calling_ae_title="DELINEATE")
+
+    assert [one.outcome for one in receipts] == ["stored", "stored"]
+    assert tps.asked == [str(dcmread(path).SOPInstanceUID) for path in (others, binary)]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ class FakeLedger:
             "destination": TPS,
             "state": DeliveryState.QUEUED,
             "attempt": 1,
+            "offers": [["1.1", "1.2"]],
             "created_at": 0.0,
             **row,
         }
@@ -31,7 +32,12 @@ class FakeLedger:
         return dict(self.row) if (job, destination) == (JOB, TPS) else None
 
     def outputs(self, job: str) -> Sequence[dict[str, Any]]:
-        return [{"path": "results/rtstruct.dcm"}, {"path": "results/seg.dcm"}]
+        return [
+            {"sop_instance_uid": "1.1", "kind": "rtstruct", "form": "generic", "path": "results/rtstruct.dcm"},
+            {"sop_instance_uid": "1.2", "kind": "seg", "form": "labelmap", "path": "results/seg.dcm"},
+            {"sop_instance_uid": "2.1", "kind": "rtstruct", "form": "generic", "path": "results/others.dcm"},
+            {"sop_instance_uid": "2.2", "kind": "seg", "form": "binary", "path": "results/binary.dcm"},
+        ]
 
     def move_delivery(self, job: str, destination: str, state: DeliveryState, facts: Any, enqueue: Any) -> None:
         self.row |= {"state": state, **facts}
@@ -47,9 +53,9 @@ class FakeQueue:
         return lambda transaction: transaction.append((job, destination, attempt, delay_s))
 
 
-def receipt(outcome: Any, status: int, *, worth_retrying: bool = False) -> StoreReceipt:
+def receipt(outcome: Any, status: int, *, worth_retrying: bool = False, uid: str = "1.1") -> StoreReceipt:
     return StoreReceipt(
-        sop_instance_uid="9.9",
+        sop_instance_uid=uid,
         sop_class_uid="1.2.840.10008.5.1.4.1.1.481.3",
         transfer_syntax_uid="1.2.840.10008.1.2",
         outcome=outcome,
@@ -84,8 +90,8 @@ def test_every_output_is_sent_and_its_receipt_kept() -> None:
     ledger = FakeLedger()
     sent: list[Any] = []
 
-    def store(destination: str, files: Sequence[Path]) -> Sequence[StoreReceipt]:
-        sent.append((destination, list(files)))
+    def store(destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
+        sent.append((destination, [path for files in offers for path in files]))
         return [receipt("stored", 0x0000), receipt("stored with warning", 0xB000)]
 
     deliverer(ledger, store)(JOB, TPS, 1)
@@ -94,6 +100,24 @@ def test_every_output_is_sent_and_its_receipt_kept() -> None:
     assert ledger.row["state"] == DeliveryState.DELIVERED
     assert [one["status"] for one in ledger.row["receipts"]] == [0x0000, 0xB000]
     assert ledger.enqueued == []
+
+
+def test_a_form_that_the_destination_does_not_take_is_said_though_another_was_delivered() -> None:
+    ledger = FakeLedger(offers=[["1.1", "1.2"], ["2.1", "2.2"]])
+    offered: list[Any] = []
+
+    def store(destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
+        offered.extend(offers)
+        return [receipt("stored", 0x0000, uid="2.1"), receipt("stored", 0x0000, uid="2.2")]
+
+    deliverer(ledger, store)(JOB, TPS, 1)
+
+    assert [[path.name for path in files] for files in offered] == [
+        ["rtstruct.dcm", "seg.dcm"],
+        ["others.dcm", "binary.dcm"],
+    ]
+    assert ledger.row["state"] == DeliveryState.DELIVERED
+    assert ledger.row["reason"] == "it takes no labelmap Segmentation, binary was sent"
 
 
 @pytest.mark.parametrize(("attempt", "delay_s"), [(1, 5.0), (2, 10.0), (5, 60.0)])

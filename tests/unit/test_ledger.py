@@ -99,13 +99,14 @@ def test_the_same_series_again_makes_no_second_job_and_changes_no_manifest(ledge
 def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
     ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
     ledger.move_job(JOB["job"], JobState.CONTOURING)
-    output = {"kind": "rtstruct", "sop_instance_uid": "9.9", "path": "results/x.dcm", "sha256": "0" * 64}
-    ledger.finish_job(JOB["job"], {}, [output], ["tps"], enqueue_nothing)
+    output = {"sop_instance_uid": "9.9", "kind": "rtstruct", "form": "generic", "path": "x.dcm", "sha256": "0" * 64}
+    ledger.finish_job(JOB["job"], {}, [output], {"tps": [("9.9",)]}, enqueue_nothing)
 
     with pytest.raises(ValueError, match="cannot become contouring"):
         ledger.move_job(JOB["job"], JobState.CONTOURING)
 
     assert [row["state"] for row in ledger.all_deliveries()] == [DeliveryState.QUEUED]
+    assert [row["offers"] for row in ledger.all_deliveries()] == [[["9.9"]]]
     assert ledger.outputs(JOB["job"]) == [{"job": JOB["job"], **output}]
 
 
@@ -114,7 +115,7 @@ def test_outputs_without_their_deliveries_are_never_committed(ledger: Ledger) ->
     ledger.move_job(JOB["job"], JobState.CONTOURING)
 
     with pytest.raises(RuntimeError):
-        ledger.finish_job(JOB["job"], {}, [], ["tps"], fail)
+        ledger.finish_job(JOB["job"], {}, [], {"tps": []}, fail)
 
     assert [job["state"] for job in ledger.all_jobs()] == [JobState.CONTOURING]
     assert ledger.all_deliveries() == []
