@@ -72,7 +72,7 @@ def place_of_side(name: str) -> slice | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Find the known name that is written most alike, never one of the other side."""
+    """Find the known name that is spelt most alike, never one of the other side; what is meant, it cannot know."""
     wanted = _sideless(name)
     candidates = [(_likeness(wanted, _sideless(each)), each) for each in known if side_of(each) == side_of(name)]
     close = [(-likeness, each) for likeness, each in candidates if likeness >= 0.55]
@@ -80,8 +80,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _sideless(name: str) -> str:
-    first, *others = _SIDE.sub("", name).split("_")
-    return re.sub(r"[^a-z0-9]", "", "".join([_ROOTS.get(first.lower(), first), *others]).lower())
+    categories = _SIDE.sub("", name).split("_")
+    # TG-263 begins with the root, wherever the word for it stood: portal_vein is V_Portal.
+    roots = [_ROOTS[each.lower()] for each in categories if each.lower() in _ROOTS]
+    others = [each for each in categories if each.lower() not in _ROOTS]
+    return re.sub(r"[^a-z0-9]", "", "".join(roots + others).lower())
 
 
 def _likeness(one: str, other: str) -> float:
@@ -133,4 +136,4 @@ def _unknown(name: str, known: Collection[str]) -> list[str]:
     if not known or _HELPER.match(name) or _TARGET.match(organ) or {organ, organ.split("-")[0]} & set(known):
         return []
     near = nearest(organ, known)
-    return ["is not in the table of structures" + (f"; the nearest there is {near!r}" if near else "")]
+    return ["is not in the table of structures" + (f"; spelt most alike there: {near!r}" if near else "")]

@@ -26,8 +26,8 @@ def test_a_name_that_breaks_the_rules_is_a_warning_with_the_nearest_name(tmp_pat
 
     assert found.holds
     assert found.said == (
-        "Kidney_Left spells its side otherwise than _L or _R and is not in the table of structures; the nearest there "
-        "is 'Kidney_L'"
+        "Kidney_Left spells its side otherwise than _L or _R and is not in the table of structures; spelt most "
+        "alike there: 'Kidney_L'"
     )
     assert "model.toml" in found.what_to_do
 

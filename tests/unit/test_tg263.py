@@ -16,6 +16,7 @@ KNOWN = (
     "Lung_L",
     "VB_L1",
     "Brain",
+    "V_Portal",
 )
 
 
@@ -70,6 +71,7 @@ def test_what_breaks_a_rule_is_said(name: str, said: str) -> None:
         ("Spinal_Cord", "SpinalCord"),
         ("Submandibular_R", "Glnd_Submand_R"),
         ("Vertebra_L1", "VB_L1"),
+        ("portal_vein", "V_Portal"),
         # There is no right lung here, and the left one is none.
         ("Lung_R", None),
         ("Qqq", None),
@@ -89,7 +91,7 @@ def test_no_name_of_the_other_side_is_ever_suggested(side: str, organ: str) -> N
 
 
 def test_a_name_built_on_none_that_is_known_is_told_with_the_nearest() -> None:
-    assert faults_of("Kidny_L", KNOWN) == ["is not in the table of structures; the nearest there is 'Kidney_L'"]
+    assert faults_of("Kidny_L", KNOWN) == ["is not in the table of structures; spelt most alike there: 'Kidney_L'"]
     assert faults_of("Qqq", KNOWN) == ["is not in the table of structures"]
 
 
