@@ -10,7 +10,7 @@ from pathlib import Path
 from node.adapters.database import best_sqlite, journal_pragmas
 from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
-from node.adapters.profile_store import load_profile, profile_names
+from node.adapters.profile_store import load_profile
 from node.adapters.query_scu import count_instances
 from node.adapters.spooling_check import fault_of_spooling
 from node.adapters.storage_scp import check_receiver
@@ -49,7 +49,8 @@ def check(config: Config) -> Iterator[Finding]:
     for model in sorted({model for route in config.routes for model in route.models}):
         yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
         yield from _names(config, model)
-    yield _tried("profiles", _profiles)
+    for profile in sorted({destination.profile for destination in config.destinations}):
+        yield _tried(f"profile {profile}", lambda profile=profile: load_profile(profile).title)  # type: ignore[misc]
     for archive in config.archives:
         yield _tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
     if config.hot_folder.folder is not None:
@@ -174,10 +175,6 @@ def _names(config: Config, model: str) -> Iterator[Finding]:
         said = "; ".join(f"{name} {' and '.join(each)}" for name, each in faults.items())
         remedy = "Rename them in the package's model.toml (TG-263), or leave them: receivers get them as they are."
         yield Finding(subject=f"names of model {model}", holds=True, said=said, what_to_do=remedy)
-
-
-def _profiles() -> str:
-    return ", ".join(load_profile(name).name for name in profile_names()) + " can be read"
 
 
 def _archive(config: Config, archive: ArchiveSection) -> str:

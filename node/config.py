@@ -18,6 +18,7 @@ from node.dicom.storage import STORAGE_KEYWORDS
 from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
+from node.domain.profiles import is_profile_path
 from node.domain.routing import OutputKind, Route, SegmentationEncoding
 from node.domain.series import CompletionPolicy
 
@@ -278,7 +279,9 @@ def _with_absolute_folders(config: Config) -> Config:
             "node": config.node.model_copy(update=folders),
             "receiver": config.receiver.model_copy(update={"tls": tls}),
             "hot_folder": _with_absolute_folder(config.hot_folder),
-            "destinations": tuple(_with_absolute_folder(destination) for destination in config.destinations),
+            "destinations": tuple(
+                _with_absolute_profile(_with_absolute_folder(destination)) for destination in config.destinations
+            ),
         }
     )
 
@@ -288,6 +291,12 @@ _WithFolder = TypeVar("_WithFolder", HotFolderSection, Destination)
 
 def _with_absolute_folder(section: _WithFolder) -> _WithFolder:
     return section if section.folder is None else section.model_copy(update={"folder": section.folder.absolute()})
+
+
+def _with_absolute_profile(destination: Destination) -> Destination:
+    if not is_profile_path(destination.profile):
+        return destination
+    return destination.model_copy(update={"profile": str(Path(destination.profile).absolute())})
 
 
 def parse(values: dict[str, Any]) -> Config:

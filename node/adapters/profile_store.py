@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from node.domain.errors import SetupError
-from node.domain.profiles import REPLACEMENT, SHORTEST_NAME, Profile
+from node.domain.profiles import REPLACEMENT, SHORTEST_NAME, Profile, is_profile_path
 from node.domain.structures import HoleEncoding
 from node.resources import shipped
 
@@ -64,7 +64,7 @@ def _folder() -> Path:
 
 
 def _path(name_or_path: str) -> Path:
-    if name_or_path.endswith(".toml") or "/" in name_or_path:
+    if is_profile_path(name_or_path):
         return Path(name_or_path)
     names = profile_names()
     if name_or_path in names:

@@ -39,6 +39,11 @@ class Profile:
         return Drawing(holes=self.holes, decimals=self.decimals, minimum_points=self.minimum_points)
 
 
+def is_profile_path(name_or_path: str) -> bool:
+    """Tell whether a configured profile is the path of an operator's own file, and no shipped one's name."""
+    return name_or_path.endswith(".toml") or "/" in name_or_path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoiName:
     """What a structure is called at a receiver."""

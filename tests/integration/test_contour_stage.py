@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 
-import node.pipeline
+import node.results
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.adapters.profile_store import load_profile
@@ -205,15 +205,15 @@ def test_an_object_that_fails_its_check_is_kept_and_not_sent(monkeypatch: pytest
     def find_fault(*_: Any) -> None:
         raise VerificationError("Body differs from the label map in 7 voxels.")
 
-    monkeypatch.setattr(node.pipeline, "verify_rtstruct", find_fault)
+    monkeypatch.setattr(node.results, "verify_rtstruct", find_fault)
     world = World()
 
     world.contourer()(JOB, 1)
 
     assert world.row["state"] == JobState.QUARANTINED
     assert "7 voxels" in world.row["reason"]
-    assert "quarantined-rtstruct.dcm" in world.row["reason"]
-    assert dcmread(BytesIO(world.written["quarantined-rtstruct.dcm"])).Modality == "RTSTRUCT"
+    assert "quarantined-rtstruct-generic-binary.dcm" in world.row["reason"]
+    assert dcmread(BytesIO(world.written["quarantined-rtstruct-generic-binary.dcm"])).Modality == "RTSTRUCT"
     assert world.enqueued == []
     assert world.outputs == []
 

@@ -1,20 +1,22 @@
 """``delineate check`` tells what TG-263 would have otherwise in a model's names, and does not fail for it."""
 
+import contextlib
 from pathlib import Path
 
+from node.adapters.profile_store import load_profile
 from node.checkup import Finding, check
-from node.config import parse
+from node.config import load, parse
 from tests.fakes import free_port
 from tests.unit.test_model_store import install
 from tests.unit.test_package import MANIFEST
 
 
-def findings(folder: Path, manifest: str) -> dict[str, Finding]:
+def findings(folder: Path, manifest: str, profile: str = "generic") -> dict[str, Finding]:
     install(folder / "models", manifest=manifest)
     config = parse(
         {
             "node": {"data_dir": str(folder), "port": free_port(), "model_dirs": [str(folder / "models")]},
-            "destinations": [{"name": "results", "folder": str(folder)}],
+            "destinations": [{"name": "results", "folder": str(folder), "profile": profile}],
             "routes": [{"name": "ct", "models": ["liver-ct"], "destinations": ["results"]}],
         }
     )
@@ -50,8 +52,26 @@ def test_what_holds_and_needs_nothing_says_nothing_to_do(tmp_path: Path) -> None
     assert [one.subject for one in found.values() if one.holds and one.what_to_do] == []
 
 
-def test_the_profiles_that_come_along_are_tried(tmp_path: Path) -> None:
-    found = findings(tmp_path, MANIFEST)["profiles"]
+def test_the_profile_of_each_destination_is_tried(tmp_path: Path) -> None:
+    found = findings(tmp_path, MANIFEST, profile="eclipse")["profile eclipse"]
 
     assert found.holds
-    assert found.said == "eclipse, generic, monaco, pinnacle, raystation, strict16 can be read"
+    assert found.said == load_profile("eclipse").title
+
+
+def test_a_profile_that_is_not_there_fails_and_the_nearest_is_named(tmp_path: Path) -> None:
+    found = findings(tmp_path, MANIFEST, profile="eclips")["profile eclips"]
+
+    assert not found.holds
+    assert "'eclipse'" in found.said
+
+
+def test_an_own_profile_is_found_from_wherever_the_node_is_started(tmp_path: Path) -> None:
+    (tmp_path / "ours.toml").write_text('title = "Ours"')
+    configuration = tmp_path / "node.toml"
+    configuration.write_text("[[destinations]]\nname = 'tps'\nfolder = '/'\nprofile = 'ours.toml'")
+
+    with contextlib.chdir(tmp_path):
+        (destination,) = load(configuration).destinations
+
+    assert load_profile(destination.profile).title == "Ours"
