@@ -28,8 +28,8 @@ from node.domain.volume import LabelMap, Probabilities
 
 __all__ = ["build_structures", "rasterise"]
 
-# No point of the traced line is further than this from the thinned one. Less would bring a line drawn by a mask no nearer
-# to the truth, but it does one that a model is sure of.
+# No point of the traced line is further than this from the thinned one. Less would bring no line that a mask draws
+# nearer to the truth, but it does those of a model that tells how sure it is.
 TOLERANCE_MM = 0.25
 SURE_TOLERANCE_MM = 0.1
 # Nor further than this share of a disk's radius: chords cut its area by up to 4/3 of it.
@@ -73,7 +73,11 @@ def build_structures(
     for pieces in sheets(masks, definitions, probabilities):
         rings = trace(pieces)
         thinned = _thinned(rings, precision, drawing, SURE_TOLERANCE_MM if probabilities else TOLERANCE_MM)
-        finished = _finished(thinned, rings, pieces, precision, drawing)
+        rounded = _written(thinned, pieces, precision)
+        _check_lengths(rounded, pieces, drawing, definitions)
+        finished = rounded
+        if drawing.holes == "keyhole" and rings.is_hole.any():
+            finished = _written(_merged(rounded.lines, rings), pieces, precision)
         _check(finished, rings, pieces, precision, definitions)
         _hand_out(finished, rings, pieces, drafts)
     drawn = list(zip(definitions, drafts, strict=True))
@@ -199,17 +203,9 @@ class Finished:
     points_lps_mm: Points
 
 
-def _finished(lines: Lines, rings: Rings, pieces: Sequence[Piece], precision: Precision, drawing: Drawing) -> Finished:
-    slices = np.array([piece.slice_index for piece in pieces], dtype=np.intp)
-    finished = _written(lines, slices, precision)
-    if drawing.holes == "xor" or not rings.is_hole.any():
-        return finished
-    return _written(_merged(finished.lines, rings), slices, precision)
-
-
-def _written(lines: Lines, slices: Indices, precision: Precision) -> Finished:
+def _written(lines: Lines, pieces: Sequence[Piece], precision: Precision) -> Finished:
     """Round points, neighbours that fall together made one."""
-    on_slice = lines.per_point(slices)
+    on_slice = lines.per_point(np.array([piece.slice_index for piece in pieces], dtype=np.intp))
     points_lps_mm = precision.written_mm(on_slice, lines.points)
     apart = (points_lps_mm[next_in_ring(lines.bounds)] != points_lps_mm).any(axis=1)
     points_lps_mm, on_slice = points_lps_mm[apart], on_slice[apart]
@@ -228,6 +224,19 @@ def _merged(lines: Lines, rings: Rings) -> Lines:
         keyholes.merge(each[number], holes[number]) if number in holes else each[number] for number in outlines.tolist()
     ]
     return _joined(merged, lines.piece[outlines])
+
+
+def _check_lengths(
+    rounded: Finished, pieces: Sequence[Piece], drawing: Drawing, definitions: Sequence[StructureDefinition]
+) -> None:
+    """Raise VerificationError if points fell together until a line has fewer than the drawing's minimum."""
+    short = np.flatnonzero(np.diff(rounded.lines.bounds) < drawing.minimum_points)
+    if len(short):
+        name = definitions[pieces[rounded.lines.piece[short[0]]].structure].name
+        raise VerificationError(
+            f"A contour of {name} has fewer than {drawing.minimum_points} points left when rounded to "
+            f"{drawing.decimals} decimals of a mm."
+        )
 
 
 class Places:

@@ -176,3 +176,11 @@ def test_a_single_voxel_gets_as_many_points_as_asked_for() -> None:
 
     assert len(contour.points_lps_mm) == 8
     np.testing.assert_array_equal(filled([in_pixels(stack.planes[0], contour.points_lps_mm)], 3, 3), labels[0] == 1)
+
+
+def test_points_that_fall_together_when_rounded_are_an_error() -> None:
+    labels = slices_of(("...", ".#.", "..."))
+    stack = grid(slices=1, rows=3, columns=3, spacing_mm=(3.0, 0.3, 0.3))
+
+    with pytest.raises(VerificationError, match="any has fewer than 12 points left when rounded to 1 decimals"):
+        drawn(labels, stack, Drawing(minimum_points=12, decimals=1), 1)
