@@ -28,10 +28,11 @@ from node.domain.volume import LabelMap, Probabilities
 
 __all__ = ["build_structures", "rasterise"]
 
-# No point of the traced line is further than this from the thinned one.
-TOLERANCE_MM = 0.3
-# Nor further than this share of the ring's size, twice its area by its perimeter, the radius of a disk: chords cut a
-# disk's area by up to 4/3 of it.
+# No point of the traced line is further than this from the thinned one. Less would bring no line that a mask draws
+# nearer to the truth, but it does those of a model that tells how sure it is.
+TOLERANCE_MM = 0.25
+SURE_TOLERANCE_MM = 0.1
+# Nor further than this share of a disk's radius: chords cut its area by up to 4/3 of it.
 TOLERANCE_OF_SIZE = 0.03
 
 # Contours hold the same pixels when moved by this along both axes, so a reader's rounding changes nothing. Less where
@@ -71,7 +72,12 @@ def build_structures(
     drafts = [Draft() for _ in definitions]
     for pieces in sheets(masks, definitions, probabilities):
         rings = trace(pieces)
-        finished = _finished(_thinned(rings, precision, drawing), rings, pieces, precision, drawing)
+        thinned = _thinned(rings, precision, drawing, SURE_TOLERANCE_MM if probabilities else TOLERANCE_MM)
+        rounded = _written(thinned, pieces, precision)
+        _check_lengths(rounded, pieces, drawing, definitions)
+        finished = rounded
+        if drawing.holes == "keyhole" and rings.is_hole.any():
+            finished = _written(_merged(rounded.lines, rings), pieces, precision)
         _check(finished, rings, pieces, precision, definitions)
         _hand_out(finished, rings, pieces, drafts)
     drawn = list(zip(definitions, drafts, strict=True))
@@ -158,12 +164,13 @@ class Precision:
         return np.asarray(np.einsum("ni,nij->nj", away, self._back[slice_index]), dtype=np.float64)
 
 
-def _thinned(rings: Rings, precision: Precision, drawing: Drawing) -> Lines:
+def _thinned(rings: Rings, precision: Precision, drawing: Drawing, tolerance_mm: float) -> Lines:
     """Give a line for each ring, with few points but enough for the drawing."""
     spacing_mm = precision.grid.pixel_spacing_mm
     # A keyhole splits an edge, and the place is rounded again.
     guard = precision.guard_pixels + 2 * precision.rounding_pixels
-    keep = thinning.kept(rings, thinning.Limits(spacing_mm, _tolerances_mm(rings, spacing_mm), guard))
+    tolerances_mm = np.minimum(tolerance_mm, TOLERANCE_OF_SIZE * _sizes_mm(rings, spacing_mm))
+    keep = thinning.kept(rings, thinning.Limits(spacing_mm, tolerances_mm, guard))
     keep |= rings.per_gate(np.add.reduceat(keep, rings.bounds[:-1], dtype=np.intp) < drawing.minimum_points)
     bounds = np.concatenate([[0], np.cumsum(keep)[rings.bounds[1:] - 1]])
     lines = Lines(rings.points[keep], bounds, rings.piece)
@@ -172,10 +179,11 @@ def _thinned(rings: Rings, precision: Precision, drawing: Drawing) -> Lines:
     return _joined([_lengthened(line, drawing.minimum_points) for line in lines], lines.piece)
 
 
-def _tolerances_mm(rings: Rings, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
-    # A disk has 8 gates for each pixel of its radius, so this is the radius of a disk; it is the width of a band.
-    size_mm = 8 / np.pi * np.abs(rings.pixels) / np.diff(rings.bounds) * np.sqrt(np.prod(spacing_mm))
-    return np.asarray(np.minimum(TOLERANCE_MM, TOLERANCE_OF_SIZE * size_mm), dtype=np.float64)
+def _sizes_mm(rings: Rings, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
+    """Give the radius of disks, and about the width of bands."""
+    # A disk has 8 gates for each pixel of its radius.
+    sizes = 8 / np.pi * np.abs(rings.pixels) / np.diff(rings.bounds) * np.sqrt(np.prod(spacing_mm))
+    return np.asarray(sizes, dtype=np.float64)
 
 
 def _lengthened(line: Points, minimum: int) -> Points:
@@ -195,17 +203,9 @@ class Finished:
     points_lps_mm: Points
 
 
-def _finished(lines: Lines, rings: Rings, pieces: Sequence[Piece], precision: Precision, drawing: Drawing) -> Finished:
-    slices = np.array([piece.slice_index for piece in pieces], dtype=np.intp)
-    finished = _written(lines, slices, precision)
-    if drawing.holes == "xor" or not rings.is_hole.any():
-        return finished
-    return _written(_merged(finished.lines, rings), slices, precision)
-
-
-def _written(lines: Lines, slices: Indices, precision: Precision) -> Finished:
+def _written(lines: Lines, pieces: Sequence[Piece], precision: Precision) -> Finished:
     """Round points, neighbours that fall together made one."""
-    on_slice = lines.per_point(slices)
+    on_slice = lines.per_point(np.array([piece.slice_index for piece in pieces], dtype=np.intp))
     points_lps_mm = precision.written_mm(on_slice, lines.points)
     apart = (points_lps_mm[next_in_ring(lines.bounds)] != points_lps_mm).any(axis=1)
     points_lps_mm, on_slice = points_lps_mm[apart], on_slice[apart]
@@ -224,6 +224,19 @@ def _merged(lines: Lines, rings: Rings) -> Lines:
         keyholes.merge(each[number], holes[number]) if number in holes else each[number] for number in outlines.tolist()
     ]
     return _joined(merged, lines.piece[outlines])
+
+
+def _check_lengths(
+    rounded: Finished, pieces: Sequence[Piece], drawing: Drawing, definitions: Sequence[StructureDefinition]
+) -> None:
+    """Raise VerificationError if points fell together until a line has fewer than the drawing's minimum."""
+    short = np.flatnonzero(np.diff(rounded.lines.bounds) < drawing.minimum_points)
+    if len(short):
+        name = definitions[pieces[rounded.lines.piece[short[0]]].structure].name
+        raise VerificationError(
+            f"A contour of {name} has fewer than {drawing.minimum_points} points left when rounded to "
+            f"{drawing.decimals} decimals of a mm."
+        )
 
 
 class Places:

@@ -43,8 +43,8 @@ BLUR_TAPS = 9
 GAP = BLUR_TAPS // 2 + 1
 
 # An outline's area may differ from that of its pixels by this fraction before its level is changed. Blurring shrinks
-# convex shapes by about 1/radius² (in pixels), so organs pass and nerves do not.
-AREA_TOLERANCE = 0.01
+# convex shapes by about the square of blur / radius.
+AREA_TOLERANCE = 0.003
 # Halvings of the range of levels: the line is then right to a hundredth of the way between two pixels.
 HALVINGS = 8
 
