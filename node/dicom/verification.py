@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
+from node.dicom import UNREADABLE
 from node.dicom.wording import unique_names
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
@@ -29,7 +29,7 @@ def malformed_is_an_error() -> Iterator[None]:
     """Turn what reading a broken object raises, of whatever kind, into the one verdict that stops it."""
     try:
         yield
-    except (InvalidDicomError, AttributeError, LookupError, TypeError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise VerificationError(f"The written object is malformed: {type(error).__name__}.") from error
 
 
