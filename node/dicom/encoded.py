@@ -45,11 +45,14 @@ def elements(written: bytes, start: int, stop: int) -> Elements:
     found: Elements = {}
     at, before = start, -1
     while at < stop:
-        group, number, vr, length = _HEADER.unpack_from(written, at)
-        tag, at = group << 16 | number, at + 8
-        if vr in _LONG_VRS:
-            (length,) = _LENGTH.unpack_from(written, at)
-            at += 4
+        try:
+            group, number, vr, length = _HEADER.unpack_from(written, at)
+            tag, at = group << 16 | number, at + 8
+            if vr in _LONG_VRS:
+                (length,) = _LENGTH.unpack_from(written, at)
+                at += 4
+        except struct.error as error:
+            raise ValueError("the data set ends inside an element's header") from error
         if length == _UNDEFINED_LENGTH and tag == PIXEL_DATA:
             length = stop - at
         if tag <= before or not vr.isalpha() or length % 2 or at + length > stop:
@@ -69,9 +72,9 @@ def items(written: bytes, sequence: Element) -> Iterator[tuple[int, int]]:
     """
     at = sequence.start
     while at < sequence.stop:
-        group, number, length = _ITEM_HEADER.unpack_from(written, at)
+        tag, length = _item_header(written, at)
         at += 8
-        if group << 16 | number != _ITEM or at + length > sequence.stop:
+        if tag != _ITEM or at + length > sequence.stop:
             raise ValueError("an item is damaged")
         yield at, at + length
         at += length
@@ -88,8 +91,8 @@ def fragments(written: bytes, pixel_data: Element) -> list[tuple[int, int]]:
     found = []
     at = pixel_data.start
     while True:
-        group, number, length = _ITEM_HEADER.unpack_from(written, at)
-        tag, at = group << 16 | number, at + 8
+        tag, length = _item_header(written, at)
+        at += 8
         if tag == _SEQUENCE_DELIMITATION and length == 0 and at == pixel_data.stop:
             break
         if tag != _ITEM or length % 2 or at + length > pixel_data.stop:
@@ -98,6 +101,14 @@ def fragments(written: bytes, pixel_data: Element) -> list[tuple[int, int]]:
         at += length
     (table, *frames) = found
     offsets = [start - 8 - table[1] for start, _ in frames]
-    if table[0] < table[1] and list(struct.unpack(f"<{len(offsets)}L", written[slice(*table)])) != offsets:
+    if written[slice(*table)] not in (b"", struct.pack(f"<{len(offsets)}L", *offsets)):
         raise ValueError("the Basic Offset Table is wrong")
     return frames
+
+
+def _item_header(written: bytes, at: int) -> tuple[int, int]:
+    try:
+        group, number, length = _ITEM_HEADER.unpack_from(written, at)
+    except struct.error as error:
+        raise ValueError("the data set ends inside an item's header") from error
+    return group << 16 | number, length

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.dicom.rtstruct import rtstruct
-from node.dicom.segmentation import segmentation
 from node.dicom.verify_rtstruct import verify_rtstruct
-from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
 from node.domain.errors import VerificationError
 from node.domain.series import SeriesManifest
@@ -32,7 +30,6 @@ from tests.builders import (
 Change = Callable[[Dataset], None]
 
 DEFINITIONS = [definition("All", 1, 2, 3), definition("Rind", 1), definition("Box", 3), definition("Nowhere", 9)]
-PRESENT = DEFINITIONS[:3]
 
 
 def case(
@@ -47,14 +44,6 @@ def case(
 def written_rtstruct(change: Change | None = None) -> tuple[bytes, LabelMap, SeriesManifest]:
     source, manifest, label_map = case()
     dataset = write_and_read(rtstruct(build_structures(label_map, DEFINITIONS), manifest, source, provenance()))
-    if change is not None:
-        change(dataset)
-    return written(dataset), label_map, manifest
-
-
-def written_segmentation(change: Change | None = None) -> tuple[bytes, LabelMap, SeriesManifest]:
-    source, manifest, label_map = case()
-    dataset = write_and_read(segmentation(label_map, PRESENT, manifest, source, provenance()))
     if change is not None:
         change(dataset)
     return written(dataset), label_map, manifest
@@ -191,9 +180,6 @@ def test_sound_results_pass(orientation: Orientation, tilt_mm: float, multi_fram
     structure_set = build_structures(label_map, DEFINITIONS)
 
     verify_rtstruct(written(rtstruct(structure_set, manifest, source, provenance())), label_map, DEFINITIONS, manifest)
-    verify_segmentation(
-        written(segmentation(label_map, PRESENT, manifest, source, provenance())), label_map, DEFINITIONS, manifest
-    )
 
 
 @pytest.mark.parametrize(("change", "reason"), RTSTRUCT_FAULTS, ids=lambda one: getattr(one, "__name__", ""))
@@ -223,90 +209,13 @@ def test_bytes_cut_short_are_caught() -> None:
             verify_rtstruct(sound[:length], label_map, DEFINITIONS, manifest)
 
 
-def shifted_references(dataset: Dataset) -> None:
-    first, *rest = dataset.PerFrameFunctionalGroupsSequence
-    first.DerivationImageSequence = rest[0].DerivationImageSequence
-
-
-def shifted_positions(dataset: Dataset) -> None:
-    for groups in dataset.PerFrameFunctionalGroupsSequence:
-        x, y, z = groups.PlanePositionSequence[0].ImagePositionPatient
-        groups.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 3]
-
-
-def swapped_spacings(dataset: Dataset) -> None:
-    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    measures.PixelSpacing = list(measures.PixelSpacing)[::-1]
-
-
-def flipped_orientation(dataset: Dataset) -> None:
-    orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
-    orientation.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
-
-
-def one_bit(dataset: Dataset) -> None:
-    pixels = bytearray(dataset.PixelData)
-    pixels[200] ^= 4
-    dataset.PixelData = bytes(pixels)
-
-
-def cut_pixels(dataset: Dataset) -> None:
-    dataset.PixelData = dataset.PixelData[:-200]
-
-
-def swapped_labels(dataset: Dataset) -> None:
-    first, second = dataset.SegmentSequence[:2]
-    first.SegmentLabel, second.SegmentLabel = second.SegmentLabel, first.SegmentLabel
-
-
-def doubled_frame(dataset: Dataset) -> None:
-    first, second = dataset.PerFrameFunctionalGroupsSequence[:2]
-    second.DerivationImageSequence = first.DerivationImageSequence
-    second.PlanePositionSequence = first.PlanePositionSequence
-
-
-def foreign_source(dataset: Dataset) -> None:
-    groups = dataset.PerFrameFunctionalGroupsSequence[0]
-    groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID = "2.25.99"
-
-
-def other_frame_of_reference(dataset: Dataset) -> None:
-    dataset.FrameOfReferenceUID = "2.25.5"
-
-
-SEGMENTATION_FAULTS: list[tuple[Change, str]] = [
-    (shifted_references, "away from the image"),
-    (shifted_positions, "away from the image"),
-    (swapped_spacings, "Orientation or spacing"),
-    (flipped_orientation, "Orientation or spacing"),
-    (one_bit, "differs from the label map in 1 of"),
-    (cut_pixels, "Pixel data is cut short"),
-    (swapped_labels, "differs from the label map"),
-    (doubled_frame, "two frames"),
-    (foreign_source, "not of the series"),
-    (other_frame_of_reference, "another frame of reference"),
-    (another_study, "another study"),
-]
-
-
-@pytest.mark.parametrize(("change", "reason"), SEGMENTATION_FAULTS, ids=lambda one: getattr(one, "__name__", ""))
-def test_a_fault_in_a_segmentation_is_caught(change: Change, reason: str) -> None:
-    faulty, label_map, manifest = written_segmentation(change)
-
-    with pytest.raises(VerificationError, match=reason):
-        verify_segmentation(faulty, label_map, DEFINITIONS, manifest)
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_flipped_label_map_is_caught(axis: int) -> None:
     sound, label_map, manifest = written_rtstruct()
-    segments, _, _ = written_segmentation()
     flipped = LabelMap(labels=np.flip(label_map.labels, axis), grid=label_map.grid)
 
     with pytest.raises(VerificationError, match="differs from the label map"):
         verify_rtstruct(sound, flipped, DEFINITIONS, manifest)
-    with pytest.raises(VerificationError, match="differs from the label map"):
-        verify_segmentation(segments, flipped, DEFINITIONS, manifest)
 
 
 def test_a_label_map_on_another_grid_is_caught() -> None:
