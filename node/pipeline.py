@@ -133,7 +133,8 @@ def _objects(
         written = _written(dataset)
         phase("verify rtstruct")
         # First: what the planning system waits for is sent before the larger object.
-        objects.insert(0, checked("rtstruct", str(dataset.SOPInstanceUID), written, verify_rtstruct))
+        verify = partial(verify_rtstruct, segmentation_uid=reference.sop_instance_uid if reference else None)
+        objects.insert(0, checked("rtstruct", str(dataset.SOPInstanceUID), written, verify))
     return tuple(objects)
 
 
