@@ -21,13 +21,13 @@ _CONTOUR_GEOMETRIC_TYPE = 0x3006_0042
 _NUMBER_OF_CONTOUR_POINTS = 0x3006_0046
 _CONTOUR_NUMBER = 0x3006_0048
 _CONTOUR_DATA = 0x3006_0050
-_ALWAYS = (
+_ALWAYS = [
     _CONTOUR_IMAGE_SEQUENCE,
     _CONTOUR_GEOMETRIC_TYPE,
     _NUMBER_OF_CONTOUR_POINTS,
     _CONTOUR_NUMBER,
     _CONTOUR_DATA,
-)
+]
 _GEOMETRIC_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _BACKSLASH, _DOT, _MINUS, _ZERO = (np.uint8(one) for one in b"\\.-0")
 _POWERS = 10.0 ** np.arange(17)
@@ -99,55 +99,40 @@ def decimal_numbers(text: bytes, name: str) -> tuple[NDArray[np.float64], NDArra
         One is no number in fixed point, or longer than a DS may be.
     """
     longest = LONGEST["DS"]
-    # A backslash before the first number as well, and one behind the last.
-    characters = np.frombuffer(b"\\" + text + b"\\", dtype=np.uint8)
-    is_digit = characters - _ZERO < 10
-    marks = np.flatnonzero(~is_digit)
-    kinds = characters[marks]
-    is_border, is_dot = kinds == _BACKSLASH, kinds == _DOT
-    borders, dots, minuses = marks[is_border], marks[is_dot], marks[kinds == _MINUS]
-    lengths = np.diff(borders) - 1
+    # One backslash behind the last number, and as many before the first as may be looked back.
+    characters = np.frombuffer(b"\\" * longest + text + b"\\", dtype=np.uint8)
+    borders = np.flatnonzero(characters == _BACKSLASH)[longest - 1 :]
+    ends, lengths = borders[1:], np.diff(borders) - 1
     expect(int(lengths.max()) <= longest, f"{name} has a coordinate longer than {longest} bytes.")
-    number_of_dot = np.cumsum(is_border)[is_dot] - 1
-    sound = (
-        lengths.min() > 0
-        and len(borders) + len(minuses) + len(dots) == len(marks)
-        and (characters[minuses - 1] == _BACKSLASH).all()
-        and is_digit[minuses + 1].all()
-        and is_digit[dots - 1].all()
-        and is_digit[dots + 1].all()
-        and (np.diff(number_of_dot) > 0).all()
-    )
-    expect(bool(sound), f"{name} has a coordinate that is no number.")
-    decimals = np.zeros(len(lengths), dtype=np.intp)
-    decimals[number_of_dot] = borders[number_of_dot + 1] - dots - 1
-    whole = _digits(text.translate(None, b".-"), longest)
+    sound = lengths > 0
+    whole, decimals = np.zeros(len(ends)), np.zeros(len(ends), dtype=np.intp)
+    dotted = was_digit = np.zeros(len(ends), dtype=np.bool_)
+    # From the last character of all numbers to the first of the longest.
+    for place in range(int(lengths.max())):
+        character = characters[ends - (place + 1)]
+        digit = character - _ZERO
+        inside, is_first, is_digit = lengths > place, lengths == place + 1, digit < 10
+        is_dot = (character == _DOT) & inside & was_digit & ~is_first & ~dotted
+        is_minus = (character == _MINUS) & was_digit & is_first
+        sound &= is_digit | is_dot | is_minus | ~inside
+        whole += digit * (is_digit & inside) * np.where(dotted, _POWERS[place - 1], _POWERS[place])
+        decimals[is_dot] = place
+        dotted, was_digit = dotted | is_dot, is_digit
+    expect(bool(sound.all()), f"{name} has a coordinate that is no number.")
     # Both are whole and, with up to 15 digits, exact: the quotient is the nearest number.
     signed = np.where(characters[borders[:-1] + 1] == _MINUS, -whole, whole)
-    return np.asarray(signed / _POWERS[decimals], dtype=np.float64), borders[1:]
-
-
-def _digits(text: bytes, longest: int) -> NDArray[np.float64]:
-    """Read unsigned whole numbers between backslashes, digit by digit from the last."""
-    characters = np.frombuffer(b"\\" * longest + text + b"\\", dtype=np.uint8)
-    ends = np.flatnonzero(characters == _BACKSLASH)[longest:]
-    lengths = np.diff(ends, prepend=longest - 1) - 1
-    whole = np.zeros(len(ends))
-    for place in range(int(lengths.max())):
-        digit = characters[ends - (place + 1)] - _ZERO
-        whole += (digit * (lengths > place)) * _POWERS[place]
-    return whole
+    return np.asarray(signed / _POWERS[decimals], dtype=np.float64), ends - longest + 1
 
 
 def _fields(data: bytes, first: int, last: int, name: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     """Give image, type, count, number and coordinates of a contour, as written but for the padding of coordinates."""
-    found = list(elements(data, first, last))
-    tags = tuple(tag for tag, _, _ in found)
+    found = elements(data, first, last)
+    tags = [tag for tag, _, _ in found]
     if tags != _ALWAYS:
         missing = ", ".join(keyword_for_tag(tag) for tag in _ALWAYS if tag not in tags)
         expect(not missing, f"{name} has a contour without {missing}.")
         raise VerificationError(f"{name} has a contour with more than belongs to it.")
-    image, geometric_type, count, number, text = (data[start:end] for _, start, end in found)
+    image, geometric_type, count, number, text = [data[start:end] for _, start, end in found]
     return image, geometric_type, count, number, text[:-1] if text.endswith(b" ") else text
 
 

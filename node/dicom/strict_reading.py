@@ -17,7 +17,12 @@ from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 from node.dicom.verification import expect
 from node.domain.errors import VerificationError
 
-_HEADER = Struct("<HHL")
+# Tag and length, 8 bytes, of an element or item.
+_unpack_header = Struct("<HHL").unpack_from
+# The same with a VR (PS3.5 7.1.2), of which the length has two bytes.
+_unpack_explicit_header = Struct("<HH2sH").unpack_from
+# Group Length of group 0002, before its value.
+_FILE_META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
 _ITEM = 0xFFFE_E000
 _SPECIFIC_CHARACTER_SET = 0x0008_0005
 # Ours go six deep; a damaged length must not be followed for ever.
@@ -114,6 +119,36 @@ def tag_of(keyword: str) -> int:
     return tag
 
 
+def read_file_meta(data: bytes) -> tuple[Item, int]:
+    """Read File Meta Information (PS3.10 7.1), and give where it ends.
+
+    Raises
+    ------
+    VerificationError
+        It is not there, or breaks its bounds, its order or its VRs; of which struct.error and others may say so too.
+    """
+    expect(
+        data[128:144].startswith(_FILE_META_START), "The written object is malformed: it has no file meta information."
+    )
+    end = 144 + int.from_bytes(data[140:144], "little")
+    expect(end <= len(data), CUT)
+    meta = Item()
+    before, first = 0x0002_0000, 144
+    while first < end:
+        group, element, vr, length = _unpack_explicit_header(data, first)
+        tag, start = group << 16 | element, first + 8
+        if vr == b"OB":
+            # Two reserved bytes were taken for the length.
+            length, start = int.from_bytes(data[first + 8 : first + 12], "little"), first + 12
+        first = start + length
+        expect(before < tag <= 0x0002_FFFF and vr == _vr_of(tag).encode(), "Its file meta information is malformed.")
+        expect(first <= end, CUT)
+        before = tag
+        meta.values[tag] = data[start:first]
+        _check(tag, vr.decode(), data[start:first], convert_encodings(""))
+    return meta, end
+
+
 def read_item(data: bytes, first: int, last: int, leave: Collection[int] = ()) -> Item:
     """Read the elements between two offsets, and the items of their sequences.
 
@@ -144,34 +179,40 @@ def _read_item(data: bytes, first: int, last: int, leave: Collection[int], encod
     return item
 
 
-def elements(data: bytes, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+def elements(data: bytes, first: int, last: int) -> list[tuple[int, int, int]]:
     """Give tag, start and end of the value of each element between two offsets, in the order of their tags."""
+    found = []
     before = -1
-    for tag, start, end in _headers(data, first, last):
+    while first < last:
+        tag, start, end = _header(data, first, last)
         if tag <= before:
             raise VerificationError("The written object is malformed: its elements are not in order.")
-        before = tag
-        yield tag, start, end
+        found.append((tag, start, end))
+        before, first = tag, end
+    return found
 
 
-def items(data: bytes, first: int, last: int) -> Iterator[tuple[int, int]]:
+def items(data: bytes, first: int, last: int) -> list[tuple[int, int]]:
     """Give start and end of each item of a sequence."""
-    for tag, start, end in _headers(data, first, last):
+    found = []
+    while first < last:
+        tag, start, first = _header(data, first, last)
         if tag != _ITEM:
             raise VerificationError("The written object is malformed: a sequence holds something else than items.")
-        yield start, end
+        found.append((start, first))
+    return found
 
 
-def _headers(data: bytes, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-    while first < last:
-        if last - first < _HEADER.size:
-            raise VerificationError(CUT)
-        group, element, length = _HEADER.unpack_from(data, first)
-        start, first = first + _HEADER.size, first + _HEADER.size + length
-        # An undefined length, which we never write, is longer than any file.
-        if first > last:
-            raise VerificationError(CUT)
-        yield group << 16 | element, start, first
+def _header(data: bytes, first: int, last: int) -> tuple[int, int, int]:
+    """Give tag, start and end of what begins at an offset; an item has a tag like an element."""
+    if last - first < 8:
+        raise VerificationError(CUT)
+    group, element, length = _unpack_header(data, first)
+    end = first + 8 + length
+    # An undefined length, which we never write, is longer than any file.
+    if end > last:
+        raise VerificationError(CUT)
+    return group << 16 | element, first + 8, end
 
 
 @lru_cache(maxsize=1024)

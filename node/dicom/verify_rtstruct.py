@@ -12,12 +12,11 @@ from itertools import pairwise
 import numpy as np
 
 from node.dicom.contour_reading import WrittenContours, read_contours
-from node.dicom.file_meta import is_uid, read_file_meta
 from node.dicom.required_rtstruct import verify_required
-from node.dicom.strict_reading import Item, items, read_item, tag_of
+from node.dicom.strict_reading import Item, items, read_file_meta, read_item, tag_of
 from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, expect, malformed_is_an_error
 from node.dicom.wording import unique_names
-from node.domain.errors import InputError, VerificationError
+from node.domain.errors import VerificationError
 from node.domain.grid import Grid
 from node.domain.profiles import RoiName
 from node.domain.row_changes import Places, RowChanges, held
@@ -92,17 +91,16 @@ def verify_rtstruct(
 
 def _data_set(written: bytes) -> Item:
     """Read all but the contours, and hold File Meta Information (PS3.10 7.1) against it."""
-    try:
-        meta = read_file_meta(written)
-    except InputError as error:
-        raise VerificationError(f"The written object is malformed: {error.reason}.") from error
-    expect(written[128:132] == b"DICM", "The written object is malformed: it has no preamble.")
-    expect(meta.transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN, "The result is not in Implicit VR Little Endian.")
-    data_set = read_item(written, meta.length, len(written), leave=(tag_of("ContourSequence"),))
+    meta, start = read_file_meta(written)
+    expect(
+        meta.text("TransferSyntaxUID") == IMPLICIT_VR_LITTLE_ENDIAN, "The result is not in Implicit VR Little Endian."
+    )
+    data_set = read_item(written, start, len(written), leave=(tag_of("ContourSequence"),))
     verify_required(data_set)
     expect(data_set.text("SOPClassUID") == RT_STRUCTURE_SET_STORAGE, "The result is no RT Structure Set.")
+    named = meta.text("MediaStorageSOPClassUID"), meta.text("MediaStorageSOPInstanceUID")
     expect(
-        (meta.sop_class_uid, meta.sop_instance_uid) == (data_set.text("SOPClassUID"), data_set.text("SOPInstanceUID")),
+        named == (data_set.text("SOPClassUID"), data_set.text("SOPInstanceUID")),
         "File Meta Information names another object.",
     )
     return data_set
@@ -115,7 +113,7 @@ def _verify_set(data_set: Item, manifest: SeriesManifest) -> None:
     own = [data_set.text(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
     taken = {manifest.study_instance_uid, manifest.series_instance_uid, manifest.frame_of_reference_uid}
     taken.update(plane.sop_instance_uid for plane in manifest.grid.planes)
-    expect(len({*own} - taken) == 2 and all(map(is_uid, own)), "The result has not UIDs of its own.")
+    expect(len({*own} - taken) == 2, "The result has not UIDs of its own.")
 
 
 def _verify_references(
@@ -309,7 +307,7 @@ class _Images:
         return index
 
     def _read(self, image_sequence: bytes) -> int:
-        bounds = list(items(image_sequence, 0, len(image_sequence)))
+        bounds = items(image_sequence, 0, len(image_sequence))
         expect(len(bounds) == 1, "A contour names several images.")
         reference = read_item(image_sequence, *bounds[0])
         frames: list[int | None] = [*reference.numbers("ReferencedFrameNumber")] or [None]

@@ -202,7 +202,7 @@ def test_a_fault_of_ours_fails_the_job_and_quotes_nothing() -> None:
 
 
 def test_an_object_that_fails_its_check_is_kept_and_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_fault(*_: Any) -> None:
+    def find_fault(*_: Any, **__: Any) -> None:
         raise VerificationError("Body differs from the label map in 7 voxels.")
 
     monkeypatch.setattr(node.results, "verify_rtstruct", find_fault)

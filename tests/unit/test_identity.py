@@ -1,5 +1,7 @@
 """A result belongs to its patient, study and series; nothing is invented, nothing is mended."""
 
+from dataclasses import replace
+
 import pytest
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
@@ -9,6 +11,7 @@ from pydicom.uid import UID
 from node.dicom import wording
 from node.dicom.identity import derived_uid, headers_by_uid, inherit, moment, result_uid
 from node.domain.errors import InputError
+from node.domain.profiles import RoiName
 from node.domain.structures import Omitted
 from tests.builders import (
     GERMAN,
@@ -191,6 +194,36 @@ def test_the_description_says_what_it_is_worth_and_what_is_missing() -> None:
     assert text.startswith("Research use; not a medical device. Drawn by Torso organs 1.2.0")
     assert "Omitted: Organ 0 (Not in the field of view); Organ 1" in text
     assert len(text) <= 1024
+
+
+def test_the_description_counts_what_it_has_no_room_for() -> None:
+    omitted = [Omitted(name=f"Organ {number}", reason="Not in the field of view.") for number in range(20)]
+    renamed = [RoiName(structure=f"Long {number}", name=f"L {number}", reason="longer than 16") for number in range(20)]
+
+    text = wording.description(provenance(), omitted, "Research use; not a medical device.", renamed)
+
+    assert "Organ 19 (Not in the field of view). Renamed: Long 0 to L 0 (longer than 16)" in text
+    told = text.count("(Not in") + text.count("(longer than")
+    assert text.endswith(f" and {40 - told} more; see the node's status.")
+    assert 960 < len(text) <= 1024
+
+
+def test_a_description_with_a_title_without_end_still_counts_what_is_missing() -> None:
+    title = replace(provenance(), model_title="T" * 2000)
+
+    text = wording.description(title, [Omitted(name="Liver", reason="Not there.")], "Research use.")
+
+    assert text.endswith("~ and 1 more; see the node's status.")
+    assert len(text) == 1024
+
+
+def test_forms_of_a_result_have_uids_of_their_own() -> None:
+    manifest = manifest_of(ct_series(grid()))
+
+    uids = {result_uid("instance", manifest, provenance(), form) for form in ("", "eclipse", "raystation")}
+
+    assert len(uids) == 3
+    assert result_uid("instance", manifest, provenance()) in uids
 
 
 def test_uids_are_uids() -> None:

@@ -1,15 +1,21 @@
 """RT Structure Sets, as a receiver reads them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset, config
 from pydicom.uid import ImplicitVRLittleEndian
 
+from node.dicom.contour_encoding import decimal_strings
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.domain.contours import build_structures
 from node.domain.errors import InputError
 from node.domain.grid import Grid
-from node.domain.structures import Omitted, StructureSet
+from node.domain.profiles import RoiName
+from node.domain.structures import Omitted, Structure, StructureSet
 from tests.builders import (
     GREEK,
     JANE,
@@ -172,3 +178,139 @@ def test_without_a_segmentation_no_region_names_one() -> None:
     result = rtstruct(structure_set, manifest, source, provenance())
 
     assert all("DefinitionSourceSequence" not in item for item in result.StructureSetROISequence)
+
+
+NAMES = [
+    RoiName(structure="Body", name="BODY", reason="the receiver's own name for it"),
+    RoiName(structure="Liver with a name of more than sixteen characters", name="Liver", reason="longer than 16"),
+    RoiName(structure="Rind", name="Rind"),
+]
+
+
+def named(**options: object) -> Dataset:
+    """Build the set under other names, as a receiver would see it."""
+    source = ct_series(grid())
+    manifest = manifest_of(source)
+    structure_set = build_structures(ball_and_box(manifest.grid), DEFINITIONS)
+    return write_and_read(rtstruct(structure_set, manifest, source, provenance(), NAMES, **options))  # type: ignore[arg-type]
+
+
+def test_regions_have_the_names_they_are_given_and_tell_their_own() -> None:
+    result = named()
+
+    body, liver, rind = result.StructureSetROISequence
+    assert [item.ROIName for item in (body, liver, rind)] == ["BODY", "Liver", "Rind"]
+    assert body.ROIDescription == "Body: the receiver's own name for it"
+    assert liver.ROIDescription == "Liver with a name of more than sixteen characters: longer than 16"
+    assert "ROIDescription" not in rind
+    assert result.RTROIObservationsSequence[1].ROIObservationLabel == "Liver"
+
+
+def test_the_description_tells_every_rename_and_omission() -> None:
+    said = named().StructureSetDescription
+
+    assert "Omitted: Nowhere (The model found no voxel of it in this series)." in said
+    assert "Renamed: Body to BODY (the receiver's own name for it); Liver with a name" in said
+    assert "to Liver (longer than 16)." in said
+
+
+def test_names_that_are_not_one_for_each_structure_are_an_error() -> None:
+    source = ct_series(grid())
+    structure_set = build_structures(ball_and_box(grid()), DEFINITIONS)
+
+    with pytest.raises(ValueError, match="shorter"):
+        rtstruct(structure_set, manifest_of(source), source, provenance(), NAMES[:2])
+
+
+def test_a_name_that_cannot_be_written_is_kept_in_the_description() -> None:
+    source = ct_series(grid())
+    manifest = manifest_of(source)
+    structure_set = build_structures(ball_and_box(manifest.grid), [definition("Rippe ß", 1), definition("rippe ss", 2)])
+
+    result = write_and_read(rtstruct(structure_set, manifest, source, provenance()))
+
+    assert [item.ROIName for item in result.StructureSetROISequence] == ["Rippe ss", "rippe ss_2"]
+    assert "Renamed: Rippe ss to Rippe ss" in result.StructureSetDescription
+
+
+def test_a_structure_without_contours_is_listed_without_any() -> None:
+    source = ct_series(grid())
+    manifest = manifest_of(source)
+    found = build_structures(ball_and_box(manifest.grid), DEFINITIONS[:1]).structures
+    empty = Structure(definition=DEFINITIONS[3], contours=(), volume_cm3=0.0)
+
+    result = write_and_read(
+        rtstruct(StructureSet(structures=(*found, empty), omitted=()), manifest, source, provenance())
+    )
+
+    region, contours, observation = (
+        result.StructureSetROISequence[1],
+        result.ROIContourSequence[1],
+        result.RTROIObservationsSequence[1],
+    )
+    assert (region.ROIName, region.ROIVolume) == ("Nowhere", 0)
+    assert region.ROINumber == contours.ReferencedROINumber == observation.ReferencedROINumber == 2
+    assert "ContourSequence" not in contours
+    assert list(contours.ROIDisplayColor) == list(DEFINITIONS[3].colour_rgb)
+
+
+def test_contours_that_exclude_say_so() -> None:
+    source = ct_series(grid())
+    manifest = manifest_of(source)
+    structure_set = build_structures(ball_and_box(manifest.grid), DEFINITIONS[:2])
+    first, second = structure_set.structures
+    excluding = replace(first, geometric_type="CLOSEDPLANAR_XOR")
+
+    result = write_and_read(
+        rtstruct(StructureSet(structures=(excluding, second), omitted=()), manifest, source, provenance())
+    )
+
+    types = [{item.ContourGeometricType for item in region.ContourSequence} for region in result.ROIContourSequence]
+    assert types == [{"CLOSEDPLANAR_XOR"}, {"CLOSED_PLANAR"}]
+
+
+def test_two_forms_of_a_result_are_two_instances_in_two_series() -> None:
+    plain, eclipse, again = named(), named(form="eclipse+labelmap"), named(form="eclipse+labelmap")
+
+    assert plain.SOPInstanceUID != eclipse.SOPInstanceUID == again.SOPInstanceUID
+    assert plain.SeriesInstanceUID != eclipse.SeriesInstanceUID == again.SeriesInstanceUID
+    assert plain.SOPInstanceUID == write_and_read(built(grid())).SOPInstanceUID
+
+
+def test_the_label_is_as_short_as_the_receiver_wants_it() -> None:
+    assert named(label_length=10).StructureSetLabel == "torso-~ r1"
+
+
+def test_a_rerun_names_its_predecessor() -> None:
+    (reference,) = named(predecessor_uid="2.25.41").PredecessorStructureSetSequence
+
+    assert reference.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.481.3"
+    assert reference.ReferencedSOPInstanceUID == "2.25.41"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.0, -0.0, 10.0, -7.0], b"0\\0\\10\\-7\\"),
+        ([0.5, -0.05, 12.0, 100.25], b"0.5\\-0.05\\12\\100.25\\"),
+        ([-412.5, 1234.001, 0.001], b"-412.5\\1234.001\\0.001\\"),
+        ([-12345678.123456], b"-12345678.123456\\"),
+        ([1 / 3, -2 / 3], b"0.333333\\-0.666667\\"),
+    ],
+)
+def test_decimal_strings_are_the_shortest_that_give_the_number_back(values: list[float], text: bytes) -> None:
+    written_text, ends = decimal_strings(np.array(values))
+
+    assert written_text == text
+    assert [text[end - 1 : end] for end in ends] == [b"\\"] * len(values)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(10**10), 10**10), min_size=1), st.integers(0, 6))
+def test_every_rounded_coordinate_comes_back_exactly_and_fits_a_ds(whole: list[int], decimals: int) -> None:
+    values = np.array(whole) / 10.0**decimals
+
+    texts = decimal_strings(values)[0].split(b"\\")[:-1]
+
+    assert [float(text) for text in texts] == values.tolist()
+    assert all(len(text) <= 16 for text in texts)

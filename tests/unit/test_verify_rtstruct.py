@@ -1,119 +1,35 @@
 """Seeded faults in RT Structure Sets: each is caught by its reason, whatever part of the object it is in."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RTPlanStorage
 
 from node.dicom.required_rtstruct import REQUIRED, Required
-from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.verify_rtstruct import verify_rtstruct
-from node.domain.contours import build_structures
 from node.domain.errors import VerificationError
-from node.domain.grid import Grid
-from node.domain.masks import members
 from node.domain.profiles import RoiName
-from node.domain.scanlines import rasterise
-from node.domain.series import SeriesManifest
-from node.domain.structures import Code, Contour, Structure, StructureDefinition, StructureSet
-from node.domain.volume import LabelMap
-from tests.builders import (
-    JAPANESE,
-    ball_and_box,
-    ct_series,
-    definition,
-    grid,
-    manifest_of,
-    provenance,
-    written,
+from tests.builders import grid, written
+from tests.rtstruct_case import (
+    DEFINITIONS,
+    KIDNEY_L,
+    NAMES,
+    PREDECESSOR_UID,
+    RIGHT,
+    SEGMENTATION_UID,
+    Case,
+    Change,
+    case,
+    contours_of,
+    filled,
+    points_of,
+    put,
 )
-
-Change = Callable[[Dataset], None]
-
-SEGMENTATION_UID, PREDECESSOR_UID = "2.25.77", "2.25.78"
-LEFT = Code(value="7771000", scheme="SCT", meaning="Left")
-RIGHT = Code(value="24028007", scheme="SCT", meaning="Right")
-
-# Of the ball (1) with its core (2) and the box (3): the left kidney has a hole, and the spleen is nowhere.
-KIDNEY_L = replace(definition("Kidney_L", 1), modifier=LEFT)
-KIDNEY_R = replace(definition("Kidney_R", 3), modifier=RIGHT, colour_rgb=(1, 2, 3), interpreted_type="AVOIDANCE")
-BODY = definition("Body", 1, 2, 3, interpreted_type="EXTERNAL")
-SPLEEN = definition("Spleen", 9)
-DEFINITIONS = (KIDNEY_L, KIDNEY_R, BODY, SPLEEN)
-NAMES = (
-    RoiName(structure="Kidney_L", name="Kid_L", reason="shortened"),
-    RoiName(structure="Kidney_R", name="Kid_R", reason="shortened"),
-    RoiName(structure="Body", name="Body"),
-    RoiName(structure="Spleen", name="Spleen"),
-)
-
-
-class Case:
-    """A sound object and what it is held against."""
-
-    def __init__(self, stack: Grid, geometric_type: str = "CLOSED_PLANAR") -> None:
-        source = ct_series(stack, identity=JAPANESE)
-        self.manifest: SeriesManifest = manifest_of(source)
-        self.label_map: LabelMap = ball_and_box(self.manifest.grid)
-        found = build_structures(self.label_map, DEFINITIONS)
-        structures = [*found.structures, Structure(definition=SPLEEN, contours=(), volume_cm3=0.0)]
-        if geometric_type == "CLOSEDPLANAR_XOR":
-            structures[0] = self._excluding(structures[0])
-        self.written = written(
-            rtstruct(
-                StructureSet(structures=tuple(structures), omitted=()),
-                self.manifest,
-                source,
-                provenance(),
-                NAMES,
-                SegmentReference(
-                    sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
-                    sop_instance_uid=SEGMENTATION_UID,
-                    segment_numbers={"Kidney_L": 1, "Kidney_R": 2, "Body": 3},
-                ),
-                predecessor_uid=PREDECESSOR_UID,
-            )
-        )
-
-    def _excluding(self, kidney: Structure) -> Structure:
-        """Give the ball as one contour and its core as another that excludes."""
-        drawn = build_structures(self.label_map, [definition("Ball", 1, 2), definition("Core", 2)]).structures
-        return replace(kidney, contours=(*drawn[0].contours, *drawn[1].contours), geometric_type="CLOSEDPLANAR_XOR")
-
-    def verify(self, faulty: bytes, definitions: Sequence[StructureDefinition] = DEFINITIONS) -> None:
-        verify_rtstruct(faulty, self.label_map, definitions, self.manifest, NAMES, SEGMENTATION_UID, PREDECESSOR_UID)
-
-    def changed(self, change: Change) -> bytes:
-        dataset = dcmread(io.BytesIO(self.written))
-        change(dataset)
-        return written(dataset)
-
-
-@lru_cache(maxsize=4)
-def case(geometric_type: str = "CLOSED_PLANAR") -> Case:
-    return Case(grid(), geometric_type)
-
-
-def contours_of(dataset: Dataset, region: int = 0) -> list[Dataset]:
-    return list(dataset.ROIContourSequence[region].ContourSequence)
-
-
-def points_of(contour: Dataset) -> NDArray[np.float64]:
-    return np.array(contour.ContourData, dtype=float).reshape(-1, 3)
-
-
-def put(contour: Dataset, points: NDArray[np.float64]) -> None:
-    contour.ContourData = [f"{value:.3f}" for value in points.ravel()]
-    contour.NumberOfContourPoints = len(points)
 
 
 def vertex_moved_by(*offset_mm: float) -> Change:
@@ -532,83 +448,3 @@ def test_every_move_of_a_vertex_that_changes_a_pixel_is_caught() -> None:
 
     case().verify(written(sound))
     assert caught >= 60
-
-
-def filled(contour: Dataset, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    stack = case().manifest.grid
-    planes = [plane.sop_instance_uid for plane in stack.planes]
-    index = planes.index(contour.ContourImageSequence[0].ReferencedSOPInstanceUID)
-    return rasterise([Contour(slice_index=index, points_lps_mm=points)], stack)
-
-
-# What no check can know: it stands in no manifest and no definition.
-FREE = {
-    "SpecificCharacterSet", "InstanceCreationDate", "InstanceCreationTime", "StudyDate", "SeriesDate", "StudyTime",
-    "SeriesTime", "AccessionNumber", "Manufacturer", "ReferringPhysicianName", "SeriesDescription", "OperatorsName",
-    "ManufacturerModelName", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "SoftwareVersions",
-    "SeriesInstanceUID", "StudyID", "SeriesNumber", "InstanceNumber", "StructureSetLabel", "StructureSetName",
-    "StructureSetDescription", "StructureSetDate", "StructureSetTime", "PositionReferenceIndicator", "ROIDescription",
-    "ROIVolume", "ROIGenerationDescription", "ROIObservationLabel", "CodeMeaning", "ObservationNumber", "ContourNumber",
-    "ContourData", "NumberOfContourPoints", "ROIInterpreter", "DefinitionSourceSequence", "ReferencedSegmentNumber",
-}  # fmt: skip
-
-
-def told(dataset: Dataset, within: str = "") -> Iterator[tuple[str, str]]:
-    """Give every value that a check can know, with where it stands."""
-    for element in dataset:
-        if element.keyword in FREE:
-            continue
-        if element.VR == "SQ":
-            for index, item in enumerate(element.value):
-                yield from told(item, f"{within}{element.keyword}[{index}].")
-        else:
-            yield within + element.keyword, str(element.value)
-
-
-def assert_caught_or_equal(faulty: bytes) -> None:
-    try:
-        case().verify(faulty)
-    except VerificationError:
-        return
-    dataset, sound = dcmread(io.BytesIO(faulty)), dcmread(io.BytesIO(case().written))
-    assert set(told(sound)) <= set(told(dataset))
-    for region, structure in zip(dataset.ROIContourSequence[:3], DEFINITIONS[:3], strict=True):
-        inside = np.logical_xor.reduce([filled(one, points_of(one)) for one in region.ContourSequence])
-        assert np.array_equal(inside, members(case().label_map.labels, structure.label_values))
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_bytes_that_changed_are_caught_or_change_nothing_that_counts(data: st.DataObject) -> None:
-    faulty = bytearray(case().written)
-    for _ in range(data.draw(st.integers(1, 4))):
-        faulty[data.draw(st.integers(0, len(faulty) - 1))] = data.draw(st.integers(0, 255))
-
-    assert_caught_or_equal(bytes(faulty))
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_bytes_that_are_lost_or_doubled_are_caught(data: st.DataObject) -> None:
-    sound = case().written
-    first, last = sorted(data.draw(st.tuples(*[st.integers(0, len(sound))] * 2)))
-    times = data.draw(st.sampled_from([0, 2]))
-
-    assert_caught_or_equal(sound[:first] + sound[first:last] * times + sound[last:])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 10_000))
-def test_a_file_that_is_cut_is_caught(missing: int) -> None:
-    sound = case().written
-
-    with pytest.raises(VerificationError):
-        case().verify(sound[: max(0, len(sound) - 1 - missing)])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=400))
-def test_anything_else_is_caught(content: bytes) -> None:
-    for faulty in (content, case().written[:400] + content):
-        with pytest.raises(VerificationError):
-            case().verify(faulty)
