@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders import RLELosslessDecoder
+from pydicom.pixels.decoders.base import RLELosslessDecoder
 from pydicom.uid import RLELossless
 
 from node.dicom.rle import rle_frame
