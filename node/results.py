@@ -1,12 +1,14 @@
 """From a label map to the objects of every form that a destination wants, each read back and checked."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 
 import pydicom
 from pydicom import Dataset
+from pydicom.datadict import dictionary_description
 
+from node.dicom.identity import left_empty
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation, why_no_labelmap
 from node.dicom.verify_rtstruct import verify_rtstruct
@@ -88,6 +90,7 @@ def write_results(drawn: Drawn, origin: Origin, outputs: Collection[OutputKind],
         A structure cannot be drawn without loss.
     """
     writer = _Writer(drawn, origin, phase)
+    writer.notes.extend(_what_a_reviewer_should_know(origin.source))
     offers = {destination: writer.offers(outputs, form) for destination, form in forms.items()}
     objects = sorted(writer.objects.values(), key=lambda one: one.kind)
     first = next(iter(forms.values()))
@@ -98,6 +101,13 @@ def write_results(drawn: Drawn, origin: Origin, outputs: Collection[OutputKind],
         renamed={profile: names for profile, names in writer.renamed.items() if names},
         notes=tuple(dict.fromkeys(writer.notes)),
     )
+
+
+def _what_a_reviewer_should_know(source: Sequence[Dataset]) -> Iterator[str]:
+    for keyword in sorted({keyword for header in source for keyword in left_empty(header)}):
+        yield f"{dictionary_description(keyword)} of the images breaks its VR and is left empty in the results."
+    if any(header.get("LossyImageCompression") == "01" for header in source):
+        yield "The images were compressed with loss."
 
 
 @dataclass

@@ -153,7 +153,8 @@ class _Outgoing:
         """Read it, uncompressed."""
         dataset = dcmread(self.path)
         if self.transfer_syntax_uid == RLE_LOSSLESS:
-            dataset.decompress()
+            # It stays the same instance: the voxels are the same.
+            dataset.decompress(generate_instance_uid=False)
         return dataset
 
 

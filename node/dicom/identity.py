@@ -130,6 +130,15 @@ def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
             result.add(element)
 
 
+def left_empty(header: Dataset) -> tuple[str, ...]:
+    """Name the attributes of patient and study whose value in the source breaks its VR: results have none."""
+    return tuple(
+        keyword
+        for keyword in TYPE_2
+        if keyword in header and not header[keyword].is_empty and valid_element(header, keyword) is None
+    )
+
+
 def valid_element(header: Dataset, keyword: str) -> DataElement | None:
     """Give the element if the header has it with a value that obeys its VR, else None."""
     tag = tag_for_keyword(keyword)

@@ -145,6 +145,7 @@ def test_a_label_map_is_sent_where_it_is_taken_and_decompressed_where_rle_is_not
     assert [one.outcome for one in receipts] == ["stored", "stored"]
     assert receipts[1].transfer_syntax_uid == transfer_syntax
     assert tps.received[1].pixel_array.tobytes() == LABELS
+    assert tps.received[1].SOPInstanceUID == receipts[1].sop_instance_uid == dcmread(labels).SOPInstanceUID
 
 
 def test_who_takes_no_label_map_gets_the_offer_without_one_and_nothing_twice(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Every form that a destination wants: what is made, what is offered, what goes together."""
 
+from collections.abc import Callable
 from io import BytesIO
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 
 from node.domain.errors import VerificationError
 from node.domain.forms import Form
@@ -26,8 +27,11 @@ def results(
     *,
     found: tuple[StructureDefinition, ...] = APART,
     outputs: tuple[OutputKind, ...] = ("rtstruct", "seg"),
+    changed: Callable[[Dataset], None] = lambda _: None,
 ) -> Results:
     source = ct_series(grid())
+    for header in source:
+        changed(header)
     manifest = manifest_of(source)
     drawn = Drawn(
         label_map=ball_and_box(manifest.grid),
@@ -179,3 +183,23 @@ def test_a_fault_is_kept_with_its_object(monkeypatch: pytest.MonkeyPatch) -> Non
     made = results({"tps": wants()})
 
     assert [(one.kind, one.fault != "") for one in made.objects] == [("rtstruct", False), ("seg", True)]
+
+
+def test_an_identifier_that_results_cannot_hold_is_told_without_telling_it() -> None:
+    def too_long(header: Dataset) -> None:
+        with config.disable_value_validation():
+            header.PatientID = "P" * 65
+
+    made = results({"tps": wants()}, changed=too_long)
+
+    assert read(made, made.offers["tps"][0][0]).PatientID == ""
+    assert made.notes == ("Patient ID of the images breaks its VR and is left empty in the results.",)
+
+
+def test_images_compressed_with_loss_are_told() -> None:
+    def lossy(header: Dataset) -> None:
+        header.LossyImageCompression, header.LossyImageCompressionRatio = "01", "12"
+
+    made = results({"tps": wants()}, changed=lossy)
+
+    assert made.notes == ("The images were compressed with loss.",)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import RLELosslessDecoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
 from node.dicom.rle import rle_frame
@@ -25,7 +25,7 @@ def decoded(frame: bytes, like: NDArray[np.unsignedinteger]) -> NDArray[np.unsig
     dataset.PixelData = encapsulate([frame])
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = RLELossless
-    array, _ = RLELosslessDecoder.as_array(dataset, decoding_plugin="pydicom")
+    array, _ = get_decoder(RLELossless).as_array(dataset, decoding_plugin="pydicom")
     return np.asarray(array, dtype=like.dtype)
 
 
