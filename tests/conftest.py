@@ -3,10 +3,14 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import settings
+
+from tests.environments import UnavailableError, environment
+from tests.peer_readers import REQUIREMENTS
 
 # A busy machine is no fault: how long an example takes is nothing that a test may fail for.
 settings.register_profile("delineate", deadline=None)
@@ -26,6 +30,18 @@ def needs_program() -> Callable[..., None]:
             pytest.skip(message)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def readers() -> Path:
+    """Give the programs of an environment with readers from PyPI; skip, saying why, without it; fail in CI."""
+    try:
+        return environment("readers", REQUIREMENTS)
+    except UnavailableError as error:
+        message = f"readers of other projects are not there: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,9 @@
 """What programs of other projects make of our objects."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.dicom.rtstruct import SegmentReference, rtstruct
@@ -32,6 +29,8 @@ from tests.builders import (
     save_series,
     written,
 )
+from tests.geometries import GEOMETRIES, Geometry, series_of
+from tests.peer_readers import dice, on_grid, plastimatch, run
 
 pytestmark = pytest.mark.peers
 
@@ -76,16 +75,22 @@ def save_segmentation(source: list[Dataset], folder: Path) -> Path:
     return path
 
 
-def run(*command: str | Path) -> tuple[int, str]:
-    """Give the exit status and all that the program said."""
-    result = subprocess.run([str(part) for part in command], capture_output=True, timeout=120, check=False)
-    return result.returncode, (result.stdout + result.stderr).decode("utf-8", "replace")
-
-
 def assert_dciodvfy_finds_nothing(path: Path, but: str = "no exception") -> None:
     _, said = run("dciodvfy", path)
     complaints = [line for line in said.splitlines() if line.startswith(("Error", "Warning")) and but not in line]
     assert complaints == []
+
+
+def assert_drtdump_finds_nothing(path: Path) -> None:
+    status, said = run("drtdump", "-v", path)
+    assert status == 0
+    assert not [line for line in said.splitlines() if line.startswith(("E:", "W:"))]
+
+
+def assert_dcmpschk_finds_nothing(path: Path) -> None:
+    status, said = run("dcmpschk", path)
+    assert status == 0
+    assert "Test passed" in said
 
 
 @pytest.mark.parametrize(("orientation", "tilt_mm", "identity"), CASES, ids=CASE_NAMES)
@@ -98,12 +103,24 @@ def test_validators_find_nothing_in_an_rtstruct(
     path, _ = save_rtstruct(source, tmp_path)
 
     assert_dciodvfy_finds_nothing(path)
-    status, said = run("drtdump", "-v", path)
-    assert status == 0
-    assert not [line for line in said.splitlines() if line.startswith(("E:", "W:"))]
-    status, said = run("dcmpschk", path)
-    assert status == 0
-    assert "Test passed" in said
+    assert_drtdump_finds_nothing(path)
+    assert_dcmpschk_finds_nothing(path)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=[one.name for one in GEOMETRIES])
+def test_validators_find_nothing_however_the_series_lies(
+    geometry: Geometry, tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("dciodvfy", "drtdump", "dcmpschk")
+    source = series_of(geometry)
+
+    contours, _ = save_rtstruct(source, tmp_path)
+    segments = save_segmentation(source, tmp_path)
+
+    assert_drtdump_finds_nothing(contours)
+    for path in (contours, segments):
+        assert_dciodvfy_finds_nothing(path)
+        assert_dcmpschk_finds_nothing(path)
 
 
 @pytest.mark.parametrize(("orientation", "tilt_mm", "identity"), CASES, ids=CASE_NAMES)
@@ -145,41 +162,9 @@ def test_plastimatch_fills_our_contours_with_our_voxels(
     save_series(source, tmp_path / "ct")
     path, manifest = save_rtstruct(source, tmp_path)
 
-    status, said = run(
-        *("plastimatch", "convert", "--input", path, "--referenced-ct", tmp_path / "ct"),
-        *("--output-prefix", tmp_path / "masks", "--prefix-format", "mha"),
-    )
+    found = plastimatch(path, tmp_path / "ct", tmp_path / "masks")
 
-    assert status == 0, said
     labels = ball_and_box(manifest.grid).labels
     for one in DEFINITIONS[:3]:
-        filled = on_grid(*read_mha(tmp_path / "masks" / f"{one.name}.mha"), manifest.grid)
-        wanted = members(labels, one.label_values)
-        dice = 2 * np.count_nonzero(filled & wanted) / (np.count_nonzero(filled) + np.count_nonzero(wanted))
-        assert dice >= 0.98, one.name
-
-
-def read_mha(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Read a MetaImage of bytes: voxels ``[k, j, i]``, the origin, and the steps along i, j and k as rows, LPS mm."""
-    head, _, body = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
-    fields = dict(line.split(" = ", 1) for line in head.decode().splitlines())
-    size = [int(text) for text in fields["DimSize"].split()]
-    spacing = np.array(fields["ElementSpacing"].split(), dtype=float)
-    directions = np.array(fields["TransformMatrix"].split(), dtype=float).reshape(3, 3)
-    voxels = np.frombuffer(body, dtype=np.uint8).reshape(size[::-1]) > 0
-    origin = np.array(fields["Offset"].split(), dtype=float)
-    return voxels, origin, directions * spacing[:, np.newaxis]
-
-
-def on_grid(
-    voxels: NDArray[np.bool_], origin: NDArray[np.float64], steps: NDArray[np.float64], stack: Grid
-) -> NDArray[np.bool_]:
-    """Take each voxel of the grid from where it stands in the patient."""
-    slices, rows, columns = stack.shape
-    row, column = (index.ravel() for index in np.indices((rows, columns)))
-    result = np.zeros(stack.shape, dtype=np.bool_)
-    for index in range(slices):
-        away = stack.points_lps_mm(index, row, column) - origin
-        i, j, k = np.rint(away @ np.linalg.inv(steps)).astype(int).T
-        result[index] = voxels[k, j, i].reshape(rows, columns)
-    return result
+        filled = on_grid(found[one.name], manifest.grid) > 0
+        assert dice(filled, members(labels, one.label_values)) >= 0.98, one.name

@@ -1,12 +1,16 @@
-"""Results on real series, with real anatomy where a planning system's contours came along."""
+"""Results on real series, with real anatomy where somebody's contours or masks came along."""
 
+import gzip
+import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
@@ -15,9 +19,12 @@ from node.dicom.segmentation import segmentation
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures, rasterise
+from node.domain.grid import Grid
 from node.domain.structures import Contour, StructureDefinition
 from node.domain.volume import LabelMap
-from tests.builders import ball_and_box, definition, manifest_of, provenance, written
+from tests.builders import ball_and_box, definition, manifest_of, provenance, save_series, written
+from tests.nifti import read_nifti
+from tests.peer_readers import Mask, dcmrtstruct2nii, plastimatch, read_mha
 from tests.real_data import unpacked
 
 pytestmark = [pytest.mark.real_data, pytest.mark.filterwarnings("ignore::UserWarning:pydicom.*")]
@@ -81,6 +88,86 @@ def test_real_organs_go_through_contours_and_back_without_loss() -> None:
 
     assert len(structure_set.structures) >= 3
     verify_rtstruct(result, label_map, definitions, manifest)
+
+
+@pytest.mark.peers
+def test_the_18_masks_of_a_thorax_go_through_writer_and_readers_without_loss(
+    tmp_path: Path, needs_program: NeedsProgram, readers: Path
+) -> None:
+    needs_program("plastimatch")
+    folder = unpacked("onkodicom-thorax-rt")
+    source = largest_ct(folder)
+    manifest = manifest_of(source)
+    masks = {named(path): read_nrrd(path) for path in sorted(folder.rglob("*.nrrd"))}
+    label_map, definitions = overlapping(masks, onto=manifest.grid)
+    save_series(source, tmp_path / "ct")
+    path = tmp_path / "rtstruct.dcm"
+
+    path.write_bytes(written(rtstruct(build_structures(label_map, definitions), manifest, source, provenance())))
+    segments = written(segmentation(label_map, definitions, manifest, source, provenance()))
+
+    assert len(masks) == 18
+    verify_rtstruct(path.read_bytes(), label_map, definitions, manifest)
+    verify_segmentation(segments, label_map, definitions, manifest)
+    for name, reader in {"plastimatch": plastimatch, "dcmrtstruct2nii": dcmrtstruct2nii(readers)}.items():
+        (tmp_path / name).mkdir()
+        found = reader(path, tmp_path / "ct", tmp_path / name)
+        changed = {one: np.count_nonzero((read_mha(found[one])[0] > 0) != mask) for one, mask in masks.items()}
+        assert changed == dict.fromkeys(masks, 0), name
+
+
+def test_the_104_masks_of_a_chest_go_through_the_writers_without_loss() -> None:
+    folder = unpacked("gstt-aide-ct-rtstruct")
+    source = largest_ct(folder)
+    # One slice is missing, so the node declines the series; what is drawn on the others must be right all the same.
+    manifest = manifest_of(source)
+    labels = np.zeros(manifest.grid.shape, dtype=np.uint8)
+    definitions = []
+    for value, path in enumerate(sorted(folder.rglob("nii_seg/*.nii.gz")), start=1):
+        mask = read_nifti(path)[0] > 0
+        assert not labels[mask].any()
+        labels[mask] = value
+        # The builder's are all left; the check takes offence at a right one.
+        definitions.append(replace(definition(named(path), value), modifier=None))
+    label_map = LabelMap(labels=labels, grid=manifest.grid)
+
+    structure_set = build_structures(label_map, definitions)
+    drawn = [structure.definition for structure in structure_set.structures]
+    contours = written(rtstruct(structure_set, manifest, source, provenance()))
+    segments = written(segmentation(label_map, drawn, manifest, source, provenance()))
+
+    assert (len(drawn), len(structure_set.omitted)) == (34, 70)
+    verify_rtstruct(contours, label_map, definitions, manifest)
+    verify_segmentation(segments, label_map, definitions, manifest)
+
+
+def named(path: Path) -> str:
+    """Give a name that no reader changes when it makes a file name of it."""
+    return re.sub(r"\W", "_", path.name.partition(".nii")[0].removesuffix(".nrrd"))
+
+
+def read_nrrd(path: Path) -> Mask:
+    """Read a mask of bytes, ``[slice, row, column]``; the header names the sizes of column, row and slice."""
+    head, _, body = path.read_bytes().partition(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in head.decode("ascii").splitlines() if ": " in line)
+    assert (fields["type"], fields["encoding"]) == ("unsigned char", "gzip")
+    shape = [int(size) for size in fields["sizes"].split()][::-1]
+    return np.frombuffer(gzip.decompress(body), dtype=np.uint8).reshape(shape) > 0
+
+
+def overlapping(masks: Mapping[str, Mask], *, onto: Grid) -> tuple[LabelMap, list[StructureDefinition]]:
+    """Give each combination of masks that occurs a label value, and each mask those of the combinations it is in."""
+    combination: NDArray[np.uint32] = np.zeros(onto.shape, dtype=np.uint32)
+    for bit, mask in enumerate(masks.values()):
+        combination |= mask.astype(np.uint32) << bit
+    occurring = np.flatnonzero(np.bincount(combination.ravel()))
+    value_of = np.zeros(occurring[-1] + 1, dtype=np.uint8)
+    value_of[occurring] = np.arange(len(occurring))
+    definitions = [
+        definition(name, *(value for value, one in enumerate(occurring.tolist()) if one >> bit & 1))
+        for bit, name in enumerate(masks)
+    ]
+    return LabelMap(labels=value_of[combination], grid=onto), definitions
 
 
 def empty(shape: tuple[int, int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

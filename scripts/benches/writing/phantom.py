@@ -1,6 +1,6 @@
 """A label map that is hard to contour: noisy organs, hollow ones, islands, thin nerves, single voxels, 1-pixel holes.
 
-Synthetic, no anatomy. Deterministic: the same number of structures gives the same voxels.
+Synthetic, no anatomy. Deterministic: the same number of structures and slices gives the same voxels.
 """
 
 from collections.abc import Iterator
@@ -58,13 +58,16 @@ def definitions(structures: int) -> tuple[StructureDefinition, ...]:
     )
 
 
-def phantom(structures: int) -> LabelMap:
-    """Draw ``structures`` of four kinds in turn, organ, hollow organ, tube, two islands, and the four oddities last."""
-    labels = np.zeros((SLICES, ROWS, COLUMNS), dtype=np.uint8)
+def phantom(structures: int, slices: int = SLICES) -> LabelMap:
+    """Draw ``structures`` of four kinds in turn, organ, hollow organ, tube, two islands, and the four oddities last.
+
+    At least 5 structures and 30 slices.
+    """
+    labels = np.zeros((slices, ROWS, COLUMNS), dtype=np.uint8)
     random = np.random.default_rng(20260101)
     large = structures - 4
     # A cubic arrangement of places, each with room for one structure of the size that fills the wanted share.
-    places = _places(large, random)
+    places = _places(large, slices, random)
     volume = FILLED * labels.size / large
     for value, centre in enumerate(places, start=1):
         _draw(labels, value, centre, volume, kind=value % 4, random=random)
@@ -72,18 +75,15 @@ def phantom(structures: int) -> LabelMap:
     _single_voxels(labels, structures - 2)
     _diagonal_contacts(labels, structures - 1)
     _punched_plate(labels, structures)
-    return LabelMap(labels=labels, grid=phantom_grid())
+    return LabelMap(labels=labels, grid=phantom_grid(slices))
 
 
-def _places(count: int, random: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+def _places(count: int, slices: int, random: np.random.Generator) -> Iterator[NDArray[np.float64]]:
     across = int(np.ceil(count ** (1 / 3)))
     cells = np.array(list(np.ndindex(across, across, across)), dtype=np.float64)[:count]
+    margin = np.array([slices // 15, 30, 30])
     for cell in cells:
-        yield (cell + 0.5 + random.uniform(-0.05, 0.05, 3)) / across * (SLICES - 40, ROWS - 60, COLUMNS - 60) + (
-            20,
-            30,
-            30,
-        )
+        yield (cell + 0.5 + random.uniform(-0.05, 0.05, 3)) / across * ((slices, ROWS, COLUMNS) - 2 * margin) + margin
 
 
 def _draw(
@@ -118,22 +118,26 @@ def _noise(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.fl
 
 def _nerve(labels: Labels, value: int) -> None:
     """Wind a tube of 3 × 3 pixels through most slices, along the edge of the image."""
-    for index in range(10, SLICES - 10):
+    for index in range(10, len(labels) - 10):
         row, column = 8 + round(4 * np.sin(index / 15)), 60 + index
         labels[index, row - 1 : row + 2, column - 1 : column + 2] = value
 
 
 def _single_voxels(labels: Labels, value: int) -> None:
-    labels[5:290:10, 20, 480:500:6] = value
+    labels[5:-10:10, 20, 480:500:6] = value
     labels[0, 0, 0] = labels[-1, -1, -1] = value
 
 
 def _diagonal_contacts(labels: Labels, value: int) -> None:
+    # The slices 40 to 60 of 300.
+    middle = slice(len(labels) * 2 // 15, len(labels) // 5)
     for offset in range(12):
-        labels[40:60, ROWS - 20 + offset, 20 + offset] = value
-        labels[40:60, ROWS - 20 + offset, 60 - offset] = value
+        labels[middle, ROWS - 20 + offset, 20 + offset] = value
+        labels[middle, ROWS - 20 + offset, 60 - offset] = value
 
 
 def _punched_plate(labels: Labels, value: int) -> None:
-    labels[100:130, ROWS - 20 : ROWS - 4, 100:140] = value
-    labels[100:130, ROWS - 18 : ROWS - 6 : 4, 103:137:4] = 0
+    # The slices 100 to 130 of 300.
+    middle = slice(len(labels) // 3, len(labels) * 13 // 30)
+    labels[middle, ROWS - 20 : ROWS - 4, 100:140] = value
+    labels[middle, ROWS - 18 : ROWS - 6 : 4, 103:137:4] = 0
