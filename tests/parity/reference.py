@@ -11,8 +11,9 @@ checkout::
 - ``image`` float32 ``[channel, z, y, x]`` and ``spacing_mm`` (z, y, x);
 - ``labels`` by accumulators of float32, and ``labels_f16`` by those of float16 that nnU-Net has: their weight, the sum
   and the resampled logits round to 11 bits, so that near ties fall to either side. The Gaussian is float16 in both;
-- ``margin`` float32: by how much the logits of a voxel of the box must move for its label to change (the best less the
-  second; with regions the logit nearest to 0). A voxel that differs with a margin of 1e-5 is a tie, with 0.1 a fault;
+- ``margin`` float32: by how much the logits of a voxel must move for its label to change (the best less the second;
+  with regions the logit nearest to 0; infinite outside the non-zero box, where no network was asked). A voxel that
+  differs with a margin of 1e-5 is a tie, with 0.1 a fault;
 - stages in between, of float32 accumulators: ``preprocessed`` float32 ``[channel, *]`` after transposing, cropping,
   normalising and resampling, and ``logits`` float32 ``[head, *]``, mean of the folds before resampling back.
 
@@ -23,6 +24,7 @@ there are.
 import argparse
 import contextlib
 import importlib.metadata
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -106,7 +108,7 @@ def reference(case: Case, out: Path) -> dict[str, Any]:
         spacing_mm=np.asarray(case.spacing_mm),
         labels=labels,
         labels_f16=labels_f16,
-        margin=stages.margin,
+        margin=_in_image(stages.margin, case, image),
         preprocessed=stages.preprocessed,
         logits=stages.logits,
     )
@@ -139,10 +141,11 @@ def _predict(case: Case, folder: Path, image: Array) -> tuple[Array, Stages, flo
     made = predictor(case, folder)
     with _watched(made) as stages:
         start = time.perf_counter()
-        if case.through_files:
-            labels = _through_files(made, case, image, folder.parent)
-        else:
-            labels = made.predict_single_npy_array(image, {"spacing": list(case.spacing_mm)})
+        with contextlib.redirect_stdout(io.StringIO()):
+            if case.through_files:
+                labels = _through_files(made, case, image, folder.parent)
+            else:
+                labels = made.predict_single_npy_array(image, {"spacing": list(case.spacing_mm)})
         seconds = time.perf_counter() - start
     return labels, stages, seconds
 
@@ -186,6 +189,15 @@ def margin(logits: Array, has_regions: bool) -> Array:
         return np.asarray(np.abs(logits).min(axis=0), np.float32)
     second, best = np.partition(logits, -2, axis=0)[-2:]
     return np.asarray(best - second, np.float32)
+
+
+def _in_image(margin: Array, case: Case, image: Array) -> Array:
+    """Put what stands for the transposed and cropped volume where it belongs in the image."""
+    inside = (image != 0).any(axis=0).transpose(case.transpose_forward)
+    box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(inside))
+    placed = np.full(inside.shape, np.inf, np.float32)
+    placed[box] = margin
+    return placed.transpose(np.argsort(case.transpose_forward))
 
 
 if __name__ == "__main__":
