@@ -43,6 +43,8 @@ class Network:
     trainer: str
     heads: int
     mirroring_axes: tuple[int, ...] | None
+    # How many standard deviations the first output lies above the others.
+    background_ahead: float = 0.0
 
 
 def write_case(case: Case, results: Path) -> Path:
@@ -188,6 +190,8 @@ def _weights(network: Network, number: int) -> dict[str, torch.Tensor]:
     ).eval()
     _vary(net)
     _balance(net, torch.from_numpy(_sample(channels, tuple(configuration.patch_size), number)))
+    with torch.no_grad():
+        net.decoder.seg_layers[-1].bias[0] += network.background_ahead
     return dict(net.state_dict())
 
 

@@ -52,3 +52,39 @@ def test_the_report_names_the_versions_that_answered(reference: Path) -> None:
 
     assert report["versions"]["nnunetv2"] == "2.8.1"
     assert set(report["cases"]) == set(CASES)
+
+
+@pytest.fixture(scope="module")
+def whole_body(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole-body")
+    run_module("tests.parity.whole_body", out)
+    return out
+
+
+def test_structures_of_all_five_parts_are_in_the_merged_labels(whole_body: Path) -> None:
+    labels = set(json.loads((whole_body / "whole_body.json").read_text())["total"]["labels"])
+
+    # The parts of TotalSegmentator's 117 labels: organs 1-24, vertebrae 25-50, heart and vessels 51-68, muscles 69-91
+    # (with brain and skull), ribs 92-117.
+    parts = (range(1, 25), range(25, 51), range(51, 69), range(69, 92), range(92, 118))
+    assert all(len(labels.intersection(part)) >= 3 for part in parts)
+
+
+def test_whole_body_labels_lie_in_the_grid_of_the_oblique_image(whole_body: Path) -> None:
+    geometry = json.loads((whole_body / "whole_body.json").read_text())["total_fast"]["affine_of_labels"]
+
+    # Columns of the affine: 12 degrees about z then about x; voxel axes point left, posterior and superior.
+    # x: -1.7 cos 12 = -1.66285; y of the third: -3.7 sin 12 = -0.76927.
+    assert geometry[0][0] == pytest.approx(-1.66285, abs=1e-4)
+    assert geometry[1][2] == pytest.approx(-0.76927, abs=1e-4)
+    assert [row[3] for row in geometry[:3]] == pytest.approx([87.5, 110.25, -342.0])
+
+
+def test_exported_networks_answer_like_torch_without_the_biases_that_normalisation_removes(tmp_path: Path) -> None:
+    printed = run_module("tests.parity.export", tmp_path, "--cases", "ct_two_folds,ct_thick_slices")
+
+    measured = json.loads(printed.splitlines()[-1])
+    assert {name: len(folds) for name, folds in measured.items()} == {"ct_two_folds": 2, "ct_thick_slices": 1}
+    # Two stages of the decoder and three of the encoder, two convolutions each.
+    assert [fold["biases_dropped"] for fold in measured["ct_two_folds"]] == [10, 10]
+    assert all(fold["labels_that_differ"] <= 1 for folds in measured.values() for fold in folds)

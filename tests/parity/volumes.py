@@ -28,7 +28,8 @@ def textured(shape: Axes, number: int) -> Image:
     coarse, fine = (ndimage.gaussian_filter(rng.standard_normal(shape), sigma) for sigma in (5.0, 1.2))
     z, y, x = np.meshgrid(*(np.linspace(0, 1, size) for size in shape), indexing="ij")
     values = 40 + 350 * coarse / coarse.std() + 120 * fine / fine.std() + 300 * z - 200 * y**2 + 150 * x**3
-    return np.clip(np.rint(values), -1024, 3071).astype(np.float32)
+    clipped: Image = np.clip(np.rint(values), -1024, 3071).astype(np.float32)
+    return clipped
 
 
 def _channel(case: Case, number: int) -> Image:
@@ -45,7 +46,7 @@ def _channel(case: Case, number: int) -> Image:
 
 
 def _inside(shape: Axes, narrower_by: int) -> NDArray[np.bool_]:
-    """A box off the centre, whose six margins all differ; another channel's reaches further on one side, less on one."""
+    """A box off the centre, whose six margins all differ; that of another channel is moved on two axes."""
     z, y, x = shape
     inside = np.zeros(shape, bool)
     inside[3 - narrower_by : z - 2, 4 : y - 7 - narrower_by, 6 : x - 1] = True
