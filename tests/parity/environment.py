@@ -1,0 +1,97 @@
+"""A place of its own for nnU-Net, TotalSegmentator and torch, which the node does without.
+
+The packages of ``requirements.txt`` beside this file are installed without their dependencies: what timm, torchvision
+and the rest would bring is 5 GB, for nothing that inference touches. Torch comes as the build without CUDA, from
+wherever pip is configured to look or else from PyTorch's own index.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.real_data import ROOT
+
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+TORCH = "torch==2.13.0+cpu"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+# One thread: two that wait for each other on a busy machine take five times as long, and sums come out in one order.
+# Empty, not absent: Python would then compile 15 s of source again in every process.
+SURROUNDINGS = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "nnUNet_def_n_proc": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
+
+
+def reference_python() -> Path:
+    """Give the interpreter that can import nnU-Net; makes it once, below ``DELINEATE_TEST_CACHE``.
+
+    Skips the test, saying so, where the packages cannot be had. In CI (``CI=true``) that fails the test.
+    """
+    folder = _cache() / f"nnunet-{_key()}"
+    if not folder.exists():
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+        try:
+            _make(partial)
+        except subprocess.CalledProcessError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            _absent(f"no environment for nnU-Net: {_last_line(error.stderr)}")
+        with contextlib.suppress(OSError):  # another test process was first
+            partial.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder / "bin" / "python"
+
+
+def run_module(name: str, *arguments: str | Path, timeout_s: float = 280) -> str:
+    """Run ``python -m name`` of this checkout in that place and give what it printed; its complaint fails the test."""
+    command = [reference_python(), "-m", name, *arguments]
+    surroundings = {**os.environ, **SURROUNDINGS}
+    done = subprocess.run(
+        command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _make(folder: Path) -> None:
+    venv.create(folder, with_pip=False, symlinks=True)
+    install = [sys.executable, "-m", "pip", f"--python={folder / 'bin' / 'python'}", "install", "--no-deps", "--quiet"]
+    _run([*install, "--no-compile", "-r", str(REQUIREMENTS)])
+    try:
+        _run([*install, "--no-compile", TORCH])
+    except subprocess.CalledProcessError:
+        _run([*install, "--no-compile", "--index-url", TORCH_INDEX, TORCH])
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _key() -> str:
+    """A changed pin or another Python is another place."""
+    made_of = f"{REQUIREMENTS.read_text()} {TORCH} {sys.version} {_cache()}"
+    return hashlib.sha256(made_of.encode()).hexdigest()[:12]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("DELINEATE_TEST_CACHE", ROOT / ".cache" / "test-data")).absolute()
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("ERROR")]
+    return lines[-1] if lines else text[-300:]
+
+
+def _absent(message: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
