@@ -173,7 +173,8 @@ def _job_lines(row: Row, volume: str) -> Iterator[str]:
 
 
 def _delivery_line(row: Row, outputs: Iterable[Row]) -> str:
-    kinds = {one["sop_instance_uid"]: f"{one['kind'].upper()} ({one['form']})" for one in outputs}
+    # Of a structure set's form the profile; the encoding of the segmentation beside it is said there.
+    kinds = {one["sop_instance_uid"]: f"{one['kind'].upper()} ({one['form'].split(', ')[0]})" for one in outputs}
     tries = f" after {row['attempt']} tries" if row["attempt"] > 1 and row["next_attempt_at"] is None else ""
     again = f", try {row['attempt']} at {_clock(row['next_attempt_at'])}" if row["next_attempt_at"] is not None else ""
     said = [row["reason"], *(_answer(one, kinds) for one in row["receipts"])]
