@@ -374,11 +374,13 @@ def _check_ends(session: Any, loaded: LoadedPackage) -> None:
             "Correct the model package: its graph and its manifest contradict each other.",
         )
     if isinstance(wanted, WindowedInput):
-        shape = [1, len(wanted.channels), *wanted.window.patch]
-        if list(inputs[0].shape) != shape:
+        shape = [len(wanted.channels), *wanted.window.patch]
+        # A batch of any size is one too.
+        batch, *given = inputs[0].shape
+        if given != shape or batch not in (1, None) and isinstance(batch, int):
             raise SetupError(
-                f"The graph of {loaded.package.name} takes {inputs[0].shape}; its manifest says {shape}.",
-                "Export the graph with that one shape: an accelerator plans for one.",
+                f"The graph of {loaded.package.name} takes {inputs[0].shape}; its manifest says {[1, *shape]}.",
+                "Export the graph for that one shape of patches: an accelerator plans for one.",
             )
 
 

@@ -1,0 +1,112 @@
+"""Our engine labels as nnU-Net does, by the networks that nnU-Net ran, without torch.
+
+Where sums of patches are float32 on both sides, a voxel differs only where its two best classes tie to the accuracy
+of a float32: torch and ONNX Runtime sum a convolution in another order.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from node.adapters.onnx_session import open_predictor
+from node.adapters.onnx_windows import OnnxWindows
+from node.domain.volume import Volume
+from node.inference.engine import labels_by_windows
+from node.inference.network_tables import Channel, Output, Scheme, Window, WindowedInput
+from node.inference.package import LoadedPackage
+from node.inference.predictor import no_progress
+from tests.builders import grid
+from tests.parity.cases import Case, case
+from tests.parity.environment import run_module
+from tests.windowed import package
+
+# Cubic and by slice, both with coarse slices; axes in another order, mirrored and cropped; two channels; folds; a
+# mask with holes; regions; more labels than a byte holds.
+NAMES = (
+    "ct_isotropic",
+    "ct_smaller_than_patch",
+    "ct_anisotropic",
+    "ct_thick_slices",
+    "ct_two_coarse_axes",
+    "ct_rotated_axes",
+    "ct_two_folds",
+    "mr_masked",
+    "two_channels",
+    "regions",
+    "many_labels",
+)
+
+# Of logits whose deviation is 1.
+TIE = 1e-5
+
+SCHEMES: dict[str, Scheme] = {"ZScoreNormalization": "z_score", "RescaleTo01Normalization": "range_0_1"}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("engine")
+    run_module("tests.parity.reference", out, "--cases", ",".join(NAMES))
+    run_module("tests.parity.export", out, "--cases", ",".join(NAMES))
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_voxel_differs_from_nnunet_but_by_a_tie(reference: Path, name: str) -> None:
+    one, results = case(name), reference / "results" / f"Dataset900_{name}"
+    plans = json.loads(next(results.glob("*/plans.json")).read_text())
+    wanted, output = input_of(one, plans), output_of(one)
+    graphs = tuple(sorted((reference / name).glob("fold_*.onnx")))
+    loaded = LoadedPackage(package=package(wanted, output, len(graphs)), graph_paths=graphs)
+    runtime = open_predictor(loaded, "cpu", threads=1)
+    assert isinstance(runtime, OnnxWindows)
+
+    with np.load(reference / f"{name}.npz") as answer:
+        found, _ = labels_by_windows(volumes(answer["image"], one), wanted, output, runtime, no_progress)
+
+        differ = found != answer["labels"]
+        assert len(graphs) == one.folds
+        # The margin is that of the cropped image; outside it the answer is background.
+        box = np.isfinite(answer["margin"]) if answer["margin"].shape == found.shape else np.ones(found.shape, bool)
+        assert not differ[~box].any()
+        assert differ.sum() <= 2
+        assert answer["margin"][differ].max(initial=0) < TIE
+
+
+def input_of(one: Case, plans: dict[str, Any]) -> WindowedInput:
+    """Say of a case's plans what a manifest says."""
+    intensities = plans["foreground_intensity_properties_per_channel"]
+    return WindowedInput(
+        orientation="native",
+        axis_order=one.transpose_forward,
+        spacing_mm=one.plan_spacing_mm,
+        channels=tuple(channel(one, number, intensities[str(number)]) for number in range(len(one.channels))),
+        window=Window(patch=one.patch_size, step=one.tile_step_size, mirror_axes=one.mirroring_axes or ()),
+    )
+
+
+def channel(one: Case, number: int, intensities: dict[str, float]) -> Channel:
+    scheme = one.normalization_schemes[number]
+    if scheme == "CTNormalization":
+        return Channel(
+            name=one.channels[number],
+            normalisation="fixed",
+            clip=(intensities["percentile_00_5"], intensities["percentile_99_5"]),
+            mean=intensities["mean"],
+            standard_deviation=intensities["std"],
+        )
+    return Channel(name=one.channels[number], normalisation=SCHEMES[scheme], masked=one.use_mask_for_norm)
+
+
+def output_of(one: Case) -> Output:
+    if one.regions_class_order is None:
+        return Output(classes=len(one.labels))
+    return Output(classes=len(one.regions_class_order), activation="regions", region_values=one.regions_class_order)
+
+
+def volumes(image: np.ndarray[Any, np.dtype[np.float32]], one: Case) -> list[Volume]:
+    slices, rows, columns = one.shape
+    stack = grid(slices=slices, rows=rows, columns=columns, spacing_mm=one.spacing_mm)
+    return [Volume(voxels=each, grid=stack) for each in image]
