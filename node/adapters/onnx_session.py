@@ -377,7 +377,7 @@ def _check_ends(session: Any, loaded: LoadedPackage) -> None:
         shape = [len(wanted.channels), *wanted.window.patch]
         # A batch of any size is one too.
         batch, *given = inputs[0].shape
-        if given != shape or batch not in (1, None) and isinstance(batch, int):
+        if given != shape or (batch not in (1, None) and isinstance(batch, int)):
             raise SetupError(
                 f"The graph of {loaded.package.name} takes {inputs[0].shape}; its manifest says {[1, *shape]}.",
                 "Export the graph for that one shape of patches: an accelerator plans for one.",
