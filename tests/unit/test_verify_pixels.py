@@ -1,5 +1,7 @@
 """Pixels against what they are to be: every bit and number counts, also where frames begin within a word."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,14 +78,14 @@ def test_fractions_are_above_a_limit_in_the_words_that_bits_would_be_in(frames: 
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.booleans(), st.sampled_from([np.uint8, np.uint16]))
-def test_as_many_numbers_are_told_to_differ_as_do(seed: int, flip: bool, dtype: type) -> None:
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from(["u1", "u2"]))
+def test_as_many_numbers_are_told_to_differ_as_do(seed: int, flip: bool, dtype: str) -> None:
     label_map, _ = case(seed, 4, 7)
     # Labels 1 and 3 are one segment, 4 is none; the last plane has no frame.
     number_of = np.zeros(256, dtype=np.uint16)
     number_of[[1, 2, 3]] = 2, 1, 2
     label_map.labels[-1] = 4
-    pixels = number_of[label_map.labels].astype(dtype)
+    pixels: NDArray[Any] = number_of[label_map.labels].astype(dtype)
     if flip:
         pixels[5, 3, 6], label_map.labels[5, 3, 6], label_map.labels[-1, 0, 0] = 1, 3, 2
 
