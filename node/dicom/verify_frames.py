@@ -9,6 +9,8 @@ from node.dicom.required_attributes import verify_required
 from node.dicom.required_segmentation import FRAME
 from node.dicom.strict_reading import Item, Reader, explicit_elements, items, tag_of
 from node.dicom.verification import OFF_PLANE_MM, Images, expect
+from node.domain.errors import VerificationError
+from node.domain.series import SeriesManifest
 
 # (segment, plane index) of a frame; segment 0 where the pixels themselves tell the segment.
 Place = tuple[int, int]
@@ -36,8 +38,9 @@ class Places:
     They share most of what they say: parts of the same bytes are read once.
     """
 
-    def __init__(self, written: bytes, data_set: Item, reader: Reader, images: Images) -> None:
-        self._written, self._reader, self._images = written, reader, images
+    def __init__(self, written: bytes, data_set: Item, reader: Reader, manifest: SeriesManifest) -> None:
+        self._written, self._reader, self._images = written, reader, Images(manifest.grid)
+        self._sop_class_uid = manifest.sop_class_uid
         # By the length of the groups: how such groups were laid out last.
         self._layouts: dict[int, _Layout] = {}
         self._planes: dict[tuple[_Layout, bytes, bytes], int] = {}
@@ -59,7 +62,7 @@ class Places:
         segment, plane, index = told or self._read(start, stop)
         place = segment, plane
         if place in self.of_frames:
-            expect(False, f"{_shown(segment)} has two frames for one image.")
+            raise VerificationError(f"{_shown(segment)} has two frames for one image.")
         # The segment, where frames have one, and what stands for the plane (PS3.3 C.8.20.2.4).
         expect(
             index == ((segment, index[-1]) if segment else (index[-1],))
@@ -108,7 +111,10 @@ class Places:
     def _plane(self, groups: Item, shown: str) -> int:
         source = groups.item("DerivationImageSequence").item("SourceImageSequence")
         frames: list[int | None] = [*source.numbers("ReferencedFrameNumber")] or [None]
-        expect(len(frames) == 1, f"{shown} has a frame of several images.")
+        expect(
+            len(frames) == 1 and source.text("ReferencedSOPClassUID") == self._sop_class_uid,
+            f"{shown} names an image of another class, or several frames.",
+        )
         plane = self._images.index_of(source.text("ReferencedSOPInstanceUID"), frames[0], shown)
         position_lps_mm = groups.item("PlanePositionSequence").decimals("ImagePositionPatient")
         away_mm = np.abs(np.subtract(position_lps_mm, self._images.grid.planes[plane].position_lps_mm)).max()

@@ -12,7 +12,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationSt
 from node.dicom.required_attributes import verify_required
 from node.dicom.required_segmentation import OBJECT, OBJECT_OF_ENCODING
 from node.dicom.strict_reading import PIXEL_DATA, Item, Reader, explicit_elements, read_file_meta
-from node.dicom.verification import ANOTHER_GRID, Images, expect, malformed_is_an_error
+from node.dicom.verification import ANOTHER_GRID, expect, malformed_is_an_error
 from node.dicom.verify_frames import PER_FRAME_GROUPS, Place, Places
 from node.dicom.verify_pixels import bits_above, changed_bits, changed_numbers, stored_bits, stored_numbers
 from node.dicom.wording import unique_names
@@ -94,8 +94,11 @@ def verify_segmentation(
         _verify_place(header, manifest)
         changes = RowChanges(label_map)
         segments = _segments(header, _structures(changes, definitions), encoding)
-        frames = Places(written, header, reader, Images(manifest.grid)).of_frames
+        frames = Places(written, header, reader, manifest).of_frames
         expect(len(frames) == header.number("NumberOfFrames"), "The number of frames is wrong.")
+        # In a label map the pixels tell the segment.
+        known = {0} if encoding == "labelmap" else segments.keys()
+        expect({segment for segment, _ in frames} <= known, "A frame is not of one of the segments.")
         changed = _changed(written, header, list(frames), segments, label_map, changes)
         expect(max(changed, default=0) <= len(segments), "A pixel has a number that no segment has.")
         for number, (name, definition) in segments.items():

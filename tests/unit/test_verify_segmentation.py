@@ -522,12 +522,32 @@ def last_source(dataset: Dataset) -> None:
     last.DerivationImageSequence = first.DerivationImageSequence
 
 
+def last_frame_of_no_segment(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    del groups.SegmentIdentificationSequence
+    groups.FrameContentSequence[0].DimensionIndexValues = groups.FrameContentSequence[0].DimensionIndexValues[-1]
+
+
+def last_frame_of_a_foreign_segment(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
+    groups.FrameContentSequence[0].DimensionIndexValues[0] = 9
+
+
+def last_source_of_another_class(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID = SecondaryCaptureImageStorage
+
+
 LAST_FRAME_FAULTS: list[tuple[Change, str]] = [
     (longer_than_its_vr, "FrameLabel has a value of 68 characters"),
     (last_dimension, "dimension index"),
     (last_segment, "two frames|dimension index"),
     (last_position, "away from the image"),
     (last_source, "away from the image"),
+    (last_source_of_another_class, "image of another class"),
+    (last_frame_of_no_segment, "not of one of the segments"),
+    (last_frame_of_a_foreign_segment, "not of one of the segments"),
 ]
 
 
@@ -537,6 +557,9 @@ def test_a_fault_is_caught_in_the_last_frame_though_all_before_it_were_alike(cha
 
     with pytest.raises(VerificationError, match=reason):
         verify_segmentation(faulty, label_map, APART, manifest)
+
+
+SOUND = written_as("binary")
 
 
 @settings(max_examples=300, deadline=None)
@@ -566,4 +589,14 @@ def told_of_frames(content: bytes) -> Iterator[tuple[object, ...]]:
         )
 
 
-SOUND = written_as("binary")
+def test_a_frame_of_a_label_map_that_names_a_segment_is_caught() -> None:
+    def name_it(dataset: Dataset) -> None:
+        identification, groups = Dataset(), dataset.PerFrameFunctionalGroupsSequence[-1]
+        identification.ReferencedSegmentNumber = 1
+        groups.SegmentIdentificationSequence = [identification]
+        groups.FrameContentSequence[0].DimensionIndexValues = [1, groups.FrameContentSequence[0].DimensionIndexValues]
+
+    faulty, label_map, manifest = written_as("labelmap", name_it)
+
+    with pytest.raises(VerificationError, match="not of one of the segments"):
+        verify_segmentation(faulty, label_map, APART, manifest, "labelmap")
