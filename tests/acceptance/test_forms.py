@@ -111,9 +111,10 @@ class Outcome:
     tps: Delivered
     archive: Delivered
     status: dict[str, Any]
-    # What `delineate check` and `delineate status` print.
+    # What `delineate check` and `delineate status` print, and what the node logs.
     checked: str
     printed: str
+    log: str
 
 
 def install_model(models: Path) -> None:
@@ -175,6 +176,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         status=status,
         checked=checked,
         printed=printed,
+        log=node.log,
     )
 
 
@@ -228,6 +230,8 @@ def test_every_rename_and_omission_is_told_with_its_reason(outcome: Outcome) -> 
 
     assert f"Bone+Marrow is called Bone_Marrow~ for strict16: {reason}" in outcome.printed
     assert "no Implant: " in outcome.printed
+    assert re.search(rf"renamed .*name=Bone_Marrow~ profile=strict16 reason=['\"]{re.escape(reason)}", outcome.log)
+    assert re.search(r"omitted .*name=Implant", outcome.log)
     assert f"Bone+Marrow to Bone_Marrow~ ({reason})" in description
     assert "Omitted: Implant" in description
     assert str(outcome.tps.structures.StructureSetROISequence[1].ROIDescription) == f"Bone+Marrow: {reason}"
