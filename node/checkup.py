@@ -19,7 +19,7 @@ from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.tg263 import faults_of
-from node.service import model_store, receiver_settings
+from node.service import Node, model_store, receiver_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Finding:
 def check(config: Config) -> Iterator[Finding]:
     """Try folders, database, port, models, device and destinations, one after the other."""
     yield _tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
-    yield _tried("database", _database)
+    yield _tried("database", lambda: _database(config))
     for subject, port in _ports(config).items():
         yield _tried(subject, lambda port=port: _port(config, port))  # type: ignore[misc]
     if config.receiver.tls is not None:
@@ -90,7 +90,10 @@ def _data_folder(folder: Path, minimum_free_gb: float) -> str:
     return f"{folder} can be written to, {free_gb:.1f} GB free"
 
 
-def _database() -> str:
+def _database(config: Config) -> str:
+    node = Node(config=config)
+    if node.database_path.exists():
+        _ = node.ledger  # says if another version made it
     version = best_sqlite().sqlite_version_info
     journal, synchronous = journal_pragmas(version)
     return f"SQLite {'.'.join(map(str, version))}, journal {journal}, synchronous {synchronous}"
