@@ -42,7 +42,7 @@ class ModelStore:
         return tuple(sorted({manifest.parent.name for folder in self._folders for manifest in _manifests(folder)}))
 
     def load(self, name: str) -> LoadedPackage:
-        """Read a package and verify its graph.
+        """Read a package and verify its graphs.
 
         Raises
         ------
@@ -51,14 +51,10 @@ class ModelStore:
             outside its folder, or the graph has another SHA-256.
         """
         package = self.describe(name)
-        graph_path = _confined(self._folder_of(name), package.graph.file)
-        found = _sha256(graph_path)
-        if found != package.graph.sha256:
-            raise SetupError(
-                f"{name}/{package.graph.file} has SHA-256 {found}; the manifest states {package.graph.sha256}.",
-                "Copy the model package again from its source: it is damaged, incomplete or changed.",
-            )
-        return LoadedPackage(package=package, graph_path=graph_path)
+        folder = self.folder_of(name)
+        return LoadedPackage(
+            package=package, graph_paths=tuple(_verified(folder, graph.file, graph.sha256) for graph in package.graphs)
+        )
 
     def describe(self, name: str) -> ModelPackage:
         """Read what a package says of itself, without its graph.
@@ -68,7 +64,7 @@ class ModelStore:
         SetupError
             There is no such package or more than one, or its manifest or the table of structures is wrong.
         """
-        text = _text(self._folder_of(name) / MANIFEST)
+        text = _text(self.folder_of(name) / MANIFEST)
         package = parse_manifest(text, where=f"{name}/{MANIFEST}", known=self.structures)
         if package.name != name:
             raise SetupError(
@@ -77,7 +73,27 @@ class ModelStore:
             )
         return package
 
-    def _folder_of(self, name: str) -> Path:
+    def golden(self, name: str) -> bytes | None:
+        """Read a package's golden test; None where it has none.
+
+        Raises
+        ------
+        SetupError
+            As `describe`, or the file lies outside the package's folder or has another SHA-256.
+        """
+        golden = self.describe(name).golden
+        if golden is None:
+            return None
+        return _verified(self.folder_of(name), golden.file, golden.sha256).read_bytes()
+
+    def folder_of(self, name: str) -> Path:
+        """Give the folder of a package.
+
+        Raises
+        ------
+        SetupError
+            There is no such package or more than one.
+        """
         found = [m.parent for folder in self._folders for m in _manifests(folder) if m.parent.name == name]
         if len(found) == 1:
             return found[0]
@@ -112,6 +128,17 @@ def _confined(folder: Path, file: str) -> Path:
     path = (folder / file).resolve()
     if path.parent != folder.resolve():
         raise SetupError(f"{folder.name}/{file} leads outside the model package.", "Put the file itself there.")
+    return path
+
+
+def _verified(folder: Path, file: str, sha256: str) -> Path:
+    path = _confined(folder, file)
+    found = _sha256(path)
+    if found != sha256:
+        raise SetupError(
+            f"{folder.name}/{file} has SHA-256 {found}; the manifest states {sha256}.",
+            "Copy the model package again from its source: it is damaged, incomplete or changed.",
+        )
     return path
 
 

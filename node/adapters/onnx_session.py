@@ -13,8 +13,11 @@ import contextlib
 import ctypes
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -24,15 +27,20 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from node.adapters.onnx_file import default_opset, holds_external_weights
+from node.adapters.onnx_file import read_graph, refuse_unfit
+from node.adapters.onnx_host import HostWindows
+from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
+from node.adapters.onnx_windows import OnnxWindows, Place
 from node.domain.errors import ResourceError, SetupError
+from node.inference.network_tables import WindowedInput
 from node.inference.package import LoadedPackage
+from node.inference.predictor import Room
 
 DevicePolicy = Literal["auto", "cpu", "cuda"]
 
-# From opset 22 on ONNX Runtime has no CUDA kernel for InstanceNormalization and MaxPool; before 18 Resize and others
-# mean something else.
-OPSETS = range(18, 22)
+# Values that labelling works on at a time: the CPU's cache holds 8 MB, an accelerator wants more work for each call.
+CPU_LABEL_VALUES = 2_000_000
+GPU_LABEL_VALUES = 200_000_000
 
 # They derive from nothing but Exception.
 _RUNTIME_ERRORS = (
@@ -99,8 +107,8 @@ def cuda_not_usable_because(device_id: int = 0) -> str | None:
 
 def open_predictor(
     loaded: LoadedPackage, device: DevicePolicy, device_id: int = 0, threads: int | None = None
-) -> "OnnxPredictor":
-    """Load a package's network.
+) -> "OnnxPredictor | OnnxWindows":
+    """Load a package's network, or its folds.
 
     Parameters
     ----------
@@ -110,23 +118,49 @@ def open_predictor(
     threads
         Of the CPU; None takes one per core.
 
+    Returns
+    -------
+    For a package with a window what runs windows, else what runs whole volumes.
+
     Raises
     ------
     SetupError
-        CUDA is asked for and cannot be used, or the graph is none that this software runs.
+        CUDA is asked for and cannot be used, or a graph is none that this software runs.
     """
-    _check_file(loaded)
+    for path in loaded.graph_paths:
+        refuse_unfit(read_graph(path), loaded.package.name)
     if device == "cpu":
-        return OnnxPredictor(_cpu_session(loaded, threads), loaded, remark="")
+        return _opened(loaded, _Device(threads=threads), remark="")
     why_not = cuda_not_usable_because(device_id)
     if why_not is None:
         try:
-            return OnnxPredictor(_strict_cuda_session(str(loaded.graph_path), device_id), loaded, remark="")
+            return _opened(loaded, _Device(cuda_id=device_id), remark="")
         except _RUNTIME_ERRORS as error:
             why_not = f"the network of {loaded.package.name} does not run there as a whole: {_one_line(error)}"
     if device == "cuda":
         raise SetupError(f"CUDA cannot be used: {why_not}.", _CUDA_REMEDY)
-    return OnnxPredictor(_cpu_session(loaded, threads), loaded, remark=f" (auto: CUDA not usable: {why_not})")
+    return _opened(loaded, _Device(threads=threads), remark=f" (auto: CUDA not usable: {why_not})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Device:
+    """Where a package is opened: a CUDA device, or the CPU with so many threads."""
+
+    cuda_id: int | None = None
+    threads: int | None = None
+
+
+def _opened(loaded: LoadedPackage, device: _Device, remark: str) -> "OnnxPredictor | OnnxWindows":
+    sessions = [_network_session(path, loaded.package.name, device) for path in loaded.graph_paths]
+    for session in sessions:
+        _check_ends(session, loaded)
+    if isinstance(loaded.package.input, WindowedInput):
+        place, room, computed_by = _place(device), _room_of(loaded, device), _computed_by(sessions[0], remark)
+        if device.cuda_id is not None:
+            return OnnxWindows(sessions, place, room, computed_by, loaded)
+        threads = device.threads or len(os.sched_getaffinity(0))
+        return HostWindows(sessions, place, room, computed_by, loaded, threads)
+    return OnnxPredictor(sessions[0], loaded, remark)
 
 
 class OnnxPredictor:
@@ -135,9 +169,8 @@ class OnnxPredictor:
     def __init__(self, session: Any, loaded: LoadedPackage, remark: str) -> None:
         self._session = session
         self._name = loaded.package.name
-        self._input, self._output = _names_of_ends(session, loaded)
-        provider = session.get_providers()[0]
-        self._computed_by = f"{provider}{remark}, float32, onnxruntime {ort.__version__}"
+        self._input, self._output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        self._computed_by = _computed_by(session, remark)
 
     @property
     def computed_by(self) -> str:
@@ -154,54 +187,95 @@ class OnnxPredictor:
         SetupError
             The network cannot compute this input.
         """
-        try:
+        with _told(self._name, f"an input of shape {network_input.shape}"):
             (scores,) = self._session.run([self._output], {self._input: np.ascontiguousarray(network_input)})
-        except _RUNTIME_ERRORS as error:
-            said = _one_line(error)
-            if _tells_of_memory(said):
-                raise ResourceError(f"The memory does not suffice for {self._name}: {said}") from error
-            raise SetupError(
-                f"The network of {self._name} cannot compute an input of shape {network_input.shape}: {said}",
-                "Correct the model package; the volume is as the manifest asks.",
-            ) from error
         return np.asarray(scores, dtype=np.float32)
 
 
-def _check_file(loaded: LoadedPackage) -> None:
-    model = loaded.graph_path.read_bytes()
-    opset = default_opset(model)
-    if opset not in OPSETS:
-        raise SetupError(
-            f"The graph of {loaded.package.name} has ONNX opset {opset}; {OPSETS[0]} to {OPSETS[-1]} run here.",
-            f"Export the network again with opset_version={OPSETS[-2]}.",
-        )
-    if holds_external_weights(model):
-        raise SetupError(
-            f"The graph of {loaded.package.name} keeps weights in another file, which no SHA-256 covers.",
-            "Save the graph as one file.",
-        )
-
-
-def _cpu_session(loaded: LoadedPackage, threads: int | None) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+@contextlib.contextmanager
+def _told(name: str, what: str) -> Iterator[None]:
+    """Say whose turn it is when the runtime fails."""
     try:
-        return ort.InferenceSession(
-            str(loaded.graph_path), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        yield
     except _RUNTIME_ERRORS as error:
+        said = _one_line(error)
+        if _tells_of_memory(said):
+            raise ResourceError(f"The memory does not suffice for {name}: {said}") from error
         raise SetupError(
-            f"The graph of {loaded.package.name} cannot be loaded: {_one_line(error)}",
-            "Correct the model package.",
+            f"The network of {name} cannot compute {what}: {said}",
+            "Correct the model package; the volume is as the manifest asks.",
         ) from error
 
 
-def _strict_cuda_session(model: bytes | str, device_id: int) -> Any:
+def _network_session(path: Path, name: str, device: _Device) -> Any:
+    if device.cuda_id is not None:
+        return _strict_cuda_session(str(path), device.cuda_id)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = device.threads or 0
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except _RUNTIME_ERRORS as error:
+        raise SetupError(
+            f"The graph of {name} cannot be loaded: {_one_line(error)}", "Correct the model package."
+        ) from error
+
+
+def _place(device: _Device) -> Place:
+    """Say how what is beside the network runs: where the network runs."""
+    where = ("cpu", 0) if device.cuda_id is None else ("cuda", device.cuda_id)
+
+    def run(session: Any, binding: Any) -> None:
+        with _told("the model package", "what lies beside it"):
+            session.run_with_iobinding(binding)
+
+    return Place(
+        device=where[0],
+        device_id=where[1],
+        open=partial(_beside_session, device=device),
+        send=lambda array: ort.OrtValue.ortvalue_from_numpy(array, *where),
+        reserve=lambda shape: ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32, *where),
+        run=run,
+    )
+
+
+def _beside_session(model: bytes, keeps_memory: bool, device: _Device) -> Any:
+    if device.cuda_id is not None:
+        # TF32 keeps 11 bits of a weight: interpolated scores would tie where they do not.
+        return _strict_cuda_session(model, device.cuda_id, {"use_tf32": "0"})
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = device.threads or 0
+    # Threads that spin after their work would take the core from the session that works next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Sizes of large arrays differ from volume to volume: an arena would keep a block of each.
+    options.enable_cpu_mem_arena = keeps_memory
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
+def _room_of(loaded: LoadedPackage, device: _Device) -> Callable[[], Room]:
+    """Give what measures memory; how much the network takes is read from its graph once."""
+    at_work = max(bytes_at_work(path) for path in loaded.graph_paths)
+    weights = sum(path.stat().st_size for path in loaded.graph_paths)
+
+    # Asked once, before this process takes any of it: what its arenas hold later is free for its next volume.
+    on_device = None if device.cuda_id is None else _free_device_bytes(device.cuda_id)
+    values = CPU_LABEL_VALUES if on_device is None else GPU_LABEL_VALUES
+
+    def room() -> Room:
+        return Room(host=free_host_bytes(), device=on_device, network=at_work + weights, label_values=values)
+
+    return room
+
+
+def _computed_by(session: Any, remark: str) -> str:
+    return f"{session.get_providers()[0]}{remark}, float32, onnxruntime {ort.__version__}"
+
+
+def _strict_cuda_session(model: bytes | str, device_id: int, more: Mapping[str, str] = MappingProxyType({})) -> Any:
     """Make a session that runs by CUDA alone, or raise one of `_RUNTIME_ERRORS`."""
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # The arena never shrinks: growing by powers of two could keep twice what a network needs.
-    choice = {"device_id": str(device_id), "arena_extend_strategy": "kSameAsRequested"}
+    choice = {"device_id": str(device_id), "arena_extend_strategy": "kSameAsRequested", **more}
     with _quiet():
         session = ort.InferenceSession(model, options, providers=[("CUDAExecutionProvider", choice)], enable_fallback=0)
     if session.get_providers()[0] != "CUDAExecutionProvider":
@@ -248,20 +322,45 @@ def _device_name(device_id: int) -> str:
     return name.value.decode(errors="replace")
 
 
-def _names_of_ends(session: Any, loaded: LoadedPackage) -> tuple[str, str]:
+def _free_device_bytes(device_id: int) -> int:
+    """Ask the driver; what a context of this process holds already is not free."""
+    driver = _driver()
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(0), ctypes.c_size_t(0)
+    device = ctypes.c_int(0)
+    faults = [
+        driver.cuDeviceGet(ctypes.byref(device), device_id),
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
+        driver.cuCtxPushCurrent_v2(context),
+        driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)),
+        driver.cuCtxPopCurrent_v2(None),
+        driver.cuDevicePrimaryCtxRelease_v2(device),
+    ]
+    if any(faults):
+        raise ResourceError(f"The NVIDIA driver does not say how much memory is free: errors {faults}.")
+    return free.value
+
+
+def _check_ends(session: Any, loaded: LoadedPackage) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
+    wanted, classes = loaded.package.input, loaded.package.output.classes
     fits = (
         len(inputs) == len(outputs) == 1
         and all(end.type == "tensor(float)" and len(end.shape) == 5 for end in (*inputs, *outputs))
-        and outputs[0].shape[1] in (loaded.package.graph.classes, None)
+        and outputs[0].shape[1] in (classes, None)
     )
     if not fits:
         raise SetupError(
             f"The graph of {loaded.package.name} must take one float32 tensor (1, channels, slice, row, column) and "
-            f"give one with {loaded.package.graph.classes} classes.",
+            f"give one with {classes} classes.",
             "Correct the model package: its graph and its manifest contradict each other.",
         )
-    return inputs[0].name, outputs[0].name
+    if isinstance(wanted, WindowedInput):
+        shape = [1, len(wanted.channels), *wanted.window.patch]
+        if list(inputs[0].shape) != shape:
+            raise SetupError(
+                f"The graph of {loaded.package.name} takes {inputs[0].shape}; its manifest says {shape}.",
+                "Export the graph with that one shape: an accelerator plans for one.",
+            )
 
 
 def _tells_of_memory(said: str) -> bool:

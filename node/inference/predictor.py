@@ -1,13 +1,24 @@
 """What inference needs of a network's runtime, without knowing it."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from node.domain.volume import Box
+from node.inference.normalisation import Scale
+from node.inference.resampling import Operator, Three
+
 # Called with (what is being done, steps done, steps in all).
 Progress = Callable[[str, int, int], None]
+
+# An array where the network runs. Nobody but its runtime looks into it.
+Tensor = Any
+
+# Along the first, second and third axis; None where nothing changes.
+Operators = tuple[Operator | None, Operator | None, Operator | None]
 
 
 def no_progress(_doing: str, _done: int, _of: int) -> None:
@@ -15,7 +26,7 @@ def no_progress(_doing: str, _done: int, _of: int) -> None:
 
 
 class Predictor(Protocol):
-    """A loaded network."""
+    """A loaded network that takes the whole volume or some of its slices."""
 
     @property
     def computed_by(self) -> str:
@@ -24,4 +35,126 @@ class Predictor(Protocol):
 
     def predict(self, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on ``(1, channels, slice, row, column)``; gives ``(1, classes, slice, row, column)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a runtime has and what its networks take, in bytes."""
+
+    # Free memory of the machine.
+    host: int
+    # Free memory of the accelerator; None where the network runs in the machine's own.
+    device: int | None
+    # What a network holds at most at a time while it computes a patch, its weights and its answer included.
+    network: int
+    # Values that one step of labelling works on: as many as a cache holds, or as keep an accelerator busy.
+    label_values: int
+
+
+@runtime_checkable
+class WindowRuntime(Protocol):
+    """A loaded network, or its folds, that looks through a window; it holds arrays and computes with them."""
+
+    @property
+    def computed_by(self) -> str:
+        """Say where it really runs: provider, precision and version of the runtime, as measured from the session."""
+        ...
+
+    @property
+    def folds(self) -> int:
+        """Count the networks."""
+        ...
+
+    def room(self) -> Room:
+        """Find out what memory there is."""
+        ...
+
+    def planes(
+        self,
+        values: NDArray[np.float32],
+        scale: Scale,
+        mask: NDArray[np.bool_] | None,
+        within: tuple[Operator | None, Operator | None],
+        clipped: bool,
+    ) -> Tensor:
+        """Normalise planes ``[n, row, column]`` and resample each by a matrix for its rows and one for its columns.
+
+        Parameters
+        ----------
+        mask
+            Shape of the values: where it is False a value becomes 0.
+        clipped
+            Hold each plane within its values before resampling.
+        """
+        ...
+
+    def channel(
+        self,
+        planes: Sequence[Tensor],
+        across: Operator | None,
+        limits: tuple[float, float] | None,
+        order: Three,
+        padding: tuple[tuple[int, int], ...],
+    ) -> Tensor:
+        """Join planes, resample across them, clip, transpose by ``order``, pad with zeros: ``[1, 1, z, y, x]``."""
+        ...
+
+    def volume(self, channels: Sequence[Tensor]) -> Tensor:
+        """Join channels: ``[1, channel, z, y, x]``."""
+        ...
+
+    def scores(self, fold: int, volume: Tensor, start: Three, mirrored: Sequence[int]) -> Tensor:
+        """Run a network on a patch, mirrored and back; valid until the next call."""
+        ...
+
+    def held(self, array: NDArray[np.float32]) -> Tensor:
+        """Keep an array where the network runs."""
+        ...
+
+    def add(self, total: Tensor | None, scores: Tensor, weights: Tensor, inside: Box) -> Tensor:
+        """Add weighted scores of a part of a patch to a total in its place; None begins one."""
+        ...
+
+    def slab(
+        self,
+        before: tuple[Tensor, int] | None,
+        totals: Sequence[Sequence[Tensor]],
+        slices: slice,
+        weights: NDArray[np.float32],
+    ) -> Tensor:
+        """Join totals, rows of columns, over some of their slices, and divide by weights: ``[classes, z, y, x]``.
+
+        Parameters
+        ----------
+        before
+            A slab and the slice from which on it is put before.
+
+        Raises
+        ------
+        SetupError
+            A score is no finite number.
+        """
+        ...
+
+    def labels(self, slab: Tensor, box: Box, operators: Operators, regions: bool) -> NDArray[np.uint16]:
+        """Interpolate scores of a box linearly and give each voxel its class.
+
+        Returns
+        -------
+        The number of the class with the highest score, the first of a tie; with regions 1 more than the number of the
+        last class whose score is above 0, and 0 where none is.
+        """
+        ...
+
+    def rivals(
+        self, slab: Tensor, box: Box, operators: Operators, within: float
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Interpolate linearly the scores, of a box, of classes that come near the highest somewhere.
+
+        Returns
+        -------
+        Their numbers, at least all of those within that distance, and ``[class, z, y, x]``; of one alone it says
+        nothing.
+        """
         ...

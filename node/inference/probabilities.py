@@ -11,10 +11,12 @@ its classes, and the scores themselves are not kept.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from node.domain.errors import SetupError
 from node.domain.masks import BACKGROUND
 from node.domain.volume import Box
 from node.inference.postprocess import mask_of
@@ -123,6 +125,98 @@ def labels_and_probabilities(
             unsure.clear()
         step(index + 1, way.source_shape[0])
     return labels, SoftmaxProbabilities(labels, unsure) if shares <= MOST_SHARES else None
+
+
+class UnsureVoxels:
+    """Collects what a network is unsure of, part by part of an image that is a view of the labels."""
+
+    def __init__(self, labels: Labels, image: Labels, classes: int) -> None:
+        """Take the labels on the series' grid, and the image's axes and box as a view of them."""
+        self._labels = labels
+        self._classes = classes
+        begin = image.__array_interface__["data"][0] - labels.__array_interface__["data"][0]
+        self._begin = begin // labels.itemsize
+        self._strides = [stride // labels.itemsize for stride in image.strides]
+        self._found: list[tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16]]] = []
+        self._count = 0
+
+    @property
+    def within(self) -> float:
+        """Give how far below the highest score a class may be to count."""
+        return float(np.log(4 * self._classes / LEAST_SHARE))
+
+    def add(self, scores: NDArray[np.float32], classes: NDArray[np.intp], origin: Sequence[int]) -> Labels:
+        """Take logits of all classes that count, ``[class, z, y, x]``, of a part that begins at ``origin``.
+
+        Returns
+        -------
+        The label of each voxel.
+
+        Raises
+        ------
+        SetupError
+            The scores are no logits.
+        """
+        self._refuse_probabilities(scores)
+        highest = scores.argmax(axis=0)
+        labels: NDArray[np.uint16] = classes.astype(np.uint16)[highest]
+        if self._count <= MOST_SHARES and len(classes) > 1:
+            self._keep(scores.reshape(len(classes), -1), classes, labels, origin)
+        return labels
+
+    def probabilities(self) -> SoftmaxProbabilities | None:
+        """Give the probabilities of all that was taken; None where they would take more than ``MOST_SHARES``."""
+        if self._count > MOST_SHARES:
+            return None
+        slices, rows, columns = self._labels.shape
+        nothing = (np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16))
+        places, values, shares = (np.concatenate(each) for each in zip(nothing, *self._found, strict=True))
+        which, positions = np.divmod(places, rows * columns)
+        order = np.lexsort((values, which))
+        which, positions, values, shares = (
+            which[order],
+            positions[order].astype(np.uint32),
+            values[order],
+            shares[order],
+        )
+        edges = np.searchsorted(which, np.arange(slices + 1))
+        every_class = np.arange(self._classes + 1)
+        planes = [
+            UnsurePlane(
+                firsts=np.searchsorted(values[begin:end], every_class),
+                positions=positions[begin:end],
+                shares=shares[begin:end],
+            )
+            for begin, end in pairwise(edges)
+        ]
+        return SoftmaxProbabilities(self._labels, planes)
+
+    def _keep(
+        self, scores: NDArray[np.float32], classes: NDArray[np.intp], labels: Labels, origin: Sequence[int]
+    ) -> None:
+        contested = np.flatnonzero((scores > scores.max(axis=0) - np.float32(self.within)).sum(axis=0) > 1)
+        shares = _softmax(scores[:, contested])
+        unsure = shares.max(axis=0) < 1 - LEAST_SHARE
+        voxels, shares = contested[unsure], shares[:, unsure]
+        # The label's own share always: without one its voxel would count as sure.
+        kept = (shares >= LEAST_SHARE) | (classes[:, None] == labels.ravel()[voxels])
+        kept[classes == BACKGROUND] = False
+        which_class, which_voxel = np.nonzero(kept)
+        where = np.unravel_index(voxels[which_voxel], labels.shape)
+        places = self._begin + sum(
+            (index + first) * stride for index, first, stride in zip(where, origin, self._strides, strict=True)
+        )
+        values = classes[which_class].astype(np.uint16)
+        self._found.append((np.asarray(places, np.int64), values, np.rint(shares[kept] * _WHOLE).astype(np.uint16)))
+        self._count += len(values)
+
+    def _refuse_probabilities(self, scores: NDArray[np.float32]) -> None:
+        # Of numbers between 0 and 1 every class comes near the highest, so all are here.
+        if len(scores) == self._classes and scores.min() >= 0 and np.abs(scores.sum(axis=0) - 1).max() < 1e-3:
+            raise SetupError(
+                "The network answers with probabilities; its manifest says that softmax is to follow.",
+                "Export the graph without its last softmax, or leave activation out of the manifest.",
+            )
 
 
 def _unsure(planes: Sequence[Plane], labels: NDArray[np.uint16], highest: Plane) -> UnsurePlane:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from node.domain.errors import SetupError
 from node.domain.structures import Omitted, StructureDefinition
 from node.domain.volume import LabelMap, Probabilities, Volume
+from node.inference.engine import labels_by_windows, slice_axis_of
+from node.inference.network_tables import InputSpecification, WindowedInput
 from node.inference.package import Gate, ModelPackage
 from node.inference.postprocess import mask_of, postprocess
-from node.inference.predictor import Predictor, Progress
+from node.inference.predictor import Predictor, Progress, WindowRuntime
 from node.inference.probabilities import labels_and_probabilities
 from node.inference.transforms import Labels, Passage, labels_on_source, network_input, passage
 
@@ -28,30 +30,48 @@ class Segmented:
     omitted: tuple[Omitted, ...]
     # What a reviewer should know, one sentence each.
     notes: tuple[str, ...]
-    # Of a model whose scores are logits (``[graph] activation``); None of any other, and of one that is unsure of too
+    # Of a model whose scores are logits (``[output] activation``); None of any other, and of one that is unsure of too
     # much, which is noted.
     probabilities: Probabilities | None
 
 
-def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progress: Progress) -> Segmented:
+def segment(
+    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
+) -> Segmented:
     """Segment a volume.
+
+    Parameters
+    ----------
+    predictor
+        What was opened for this package: a window's runtime where its input has a window.
 
     Raises
     ------
     InputError
-        The volume is a single plane.
+        The volume is a single plane, or the model takes several.
+    ResourceError
+        The memory does not suffice.
     SetupError
         The network's answer has another shape than the manifest says, holds a value that is no number, or holds
         probabilities where the manifest says logits.
     """
-    way = passage(volume.grid, package.input)
-    progress("resample", 0, 1)
-    values = network_input(volume, package.input, way)
-    scores = _scores(values, package, predictor, progress)
-    labels, probabilities = _labelled(scores, way, package, progress)
-    del scores
+    wanted = package.input
+    if isinstance(wanted, WindowedInput):
+        if not isinstance(predictor, WindowRuntime):
+            raise TypeError(f"{package.name} has a window; its predictor has none")
+        labels, probabilities = labels_by_windows([volume], wanted, package.output, predictor, progress)
+        slice_axis = slice_axis_of(volume, wanted)
+    else:
+        if isinstance(predictor, WindowRuntime):
+            raise TypeError(f"{package.name} has no window; its predictor has one")
+        way = passage(volume.grid, wanted)
+        progress("resample", 0, 1)
+        scores = _scores(network_input(volume, wanted, way), package, wanted, predictor, progress)
+        labels, probabilities = _labelled(scores, way, package, progress)
+        del scores
+        slice_axis = way.axes[0]
     progress("tidy", 0, 1)
-    label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=way.axes[0])
+    label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=slice_axis)
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     structures = tuple(each for each in package.structures if each.name not in missing)
@@ -60,7 +80,7 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
         for structure in structures
         if _reaches_edge(label_map, structure)
     ]
-    if probabilities is None and package.graph.activation != "none":
+    if probabilities is None and package.output.activation != "none":
         notes.append("The model is unsure of too much for its probabilities to be kept: contours follow its labels.")
     progress("tidy", 1, 1)
     return Segmented(
@@ -73,12 +93,16 @@ def segment(volume: Volume, package: ModelPackage, predictor: Predictor, progres
 
 
 def _scores(
-    values: NDArray[np.float32], package: ModelPackage, predictor: Predictor, progress: Progress
+    values: NDArray[np.float32],
+    package: ModelPackage,
+    wanted: InputSpecification,
+    predictor: Predictor,
+    progress: Progress,
 ) -> NDArray[np.float32]:
     """Run the network over all slices; gives ``(classes, slice, row, column)``."""
     slices = values.shape[0]
-    at_once = min(package.input.slices_at_once or slices, slices)
-    scores = np.empty((package.graph.classes, *values.shape), dtype=np.float32)
+    at_once = min(wanted.slices_at_once or slices, slices)
+    scores = np.empty((package.output.classes, *values.shape), dtype=np.float32)
     for start in range(0, slices, at_once):
         progress("predict", start, slices)
         # The last run ends with the last slice and repeats some: every run has one shape, which an accelerator
@@ -96,14 +120,16 @@ def _labelled(
     def step(done: int, of: int) -> None:
         progress("label", done, of)
 
-    match package.graph.activation:
+    match package.output.activation:
         case "none":
             return labels_on_source(scores, way, step), None
         case "softmax":
             _refuse_probabilities(scores, package)
             return labels_and_probabilities(scores, way, step)
+        case "regions":
+            raise TypeError(f"{package.name} has regions and no window, which no manifest says")
         case _:
-            assert_never(package.graph.activation)
+            assert_never(package.output.activation)
 
 
 def _refuse_probabilities(scores: NDArray[np.float32], package: ModelPackage) -> None:
@@ -121,7 +147,7 @@ def _refuse_probabilities(scores: NDArray[np.float32], package: ModelPackage) ->
 
 def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Predictor) -> NDArray[np.float32]:
     answer = predictor.predict(part[None, None])
-    expected = (1, package.graph.classes, *part.shape)
+    expected = (1, package.output.classes, *part.shape)
     if answer.shape != expected:
         raise SetupError(
             f"The network of {package.name} answered in shape {answer.shape}, not {expected}.",

@@ -19,7 +19,7 @@ from scipy import sparse
 from node.domain.errors import InputError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
-from node.inference.package import InputSpecification
+from node.inference.network_tables import InputSpecification
 
 Shape = tuple[int, int, int]
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -62,7 +62,7 @@ def passage(grid: Grid, wanted: InputSpecification) -> Passage:
     """
     if grid.shape[0] < 2:
         raise InputError("A single plane is no volume.")
-    axes, flipped = _nearest_axes(grid.axis_directions(), wanted.orientation)
+    axes, flipped = nearest_axes(grid.axis_directions(), wanted.orientation)
     lengths = [grid.shape[axis] for axis in axes]
     spacings = [grid.spacing_mm[axis] for axis in axes]
     shape = [
@@ -77,6 +77,22 @@ def passage(grid: Grid, wanted: InputSpecification) -> Passage:
         shape=_three(shape),
         padded_shape=_three(padded),
     )
+
+
+def nearest_axes(directions: NDArray[np.float64], orientation: str) -> tuple[Shape, tuple[bool, bool, bool]]:
+    """Give for each network axis the nearest axis of the series, and whether it runs against it.
+
+    Parameters
+    ----------
+    directions
+        As `node.domain.grid.Grid.axis_directions` gives them.
+    """
+    # Orientation names column, row, slice; arrays are slice, row, column.
+    wanted = np.array([_DIRECTIONS[letter] for letter in reversed(orientation)])
+    cosines = wanted @ directions.T
+    axes = max(permutations(range(3)), key=lambda order: sum(abs(cosines[i, order[i]]) for i in range(3)))
+    flipped = tuple(bool(cosines[i, axes[i]] < 0) for i in range(3))
+    return _three(axes), (flipped[0], flipped[1], flipped[2])
 
 
 def network_input(volume: Volume, wanted: InputSpecification, way: Passage) -> NDArray[np.float32]:
@@ -156,15 +172,6 @@ def label_of_highest(planes: Iterable[Plane]) -> tuple[NDArray[np.uint16], Plane
         np.copyto(labels, label, where=plane > highest)
         highest = np.maximum(highest, plane)
     return labels, highest
-
-
-def _nearest_axes(directions: NDArray[np.float64], orientation: str) -> tuple[Shape, tuple[bool, bool, bool]]:
-    # Orientation names column, row, slice; arrays are slice, row, column.
-    wanted = np.array([_DIRECTIONS[letter] for letter in reversed(orientation)])
-    cosines = wanted @ directions.T
-    axes = max(permutations(range(3)), key=lambda order: sum(abs(cosines[i, order[i]]) for i in range(3)))
-    flipped = tuple(bool(cosines[i, axes[i]] < 0) for i in range(3))
-    return _three(axes), (flipped[0], flipped[1], flipped[2])
 
 
 def _three(values: Sequence[int]) -> Shape:

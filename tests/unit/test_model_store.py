@@ -38,7 +38,7 @@ def test_a_verified_package_is_loaded(tmp_path: Path) -> None:
     loaded = ModelStore([tmp_path]).load("liver-ct")
 
     assert loaded.package.title == "Liver"
-    assert loaded.graph_path == package.resolve() / "graph.onnx"
+    assert loaded.graph_paths == (package.resolve() / "graph.onnx",)
 
 
 def test_a_changed_graph_is_refused(tmp_path: Path) -> None:

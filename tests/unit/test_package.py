@@ -7,10 +7,11 @@ import pytest
 
 from node.domain.errors import SetupError
 from node.domain.structures import Code
+from node.inference.network_tables import InputSpecification
 from node.inference.package import DropSmall, FillHolesInPlane, KeepLargest, KeepSeeded, Relabel, parse_manifest
 
 MANIFEST = f"""
-schema_version = 1
+schema_version = 2
 name = "liver-ct"
 title = "Liver"
 version = "2.1"
@@ -30,11 +31,13 @@ outside_value = -1024
 multiple_of = [1, 16, 32]
 slices_at_once = 8
 
-[graph]
-file = "graph.onnx"
-sha256 = "{"0f" * 32}"
+[output]
 classes = 3
 activation = "softmax"
+
+[[graphs]]
+file = "graph.onnx"
+sha256 = "{"0f" * 32}"
 
 [[structures]]
 name = "Liver"
@@ -95,13 +98,15 @@ def test_a_whole_manifest_becomes_values() -> None:
 
     assert (package.name, package.title, package.version) == ("liver-ct", "Liver", "2.1")
     assert package.modalities == ("CT",)
+    assert isinstance(package.input, InputSpecification)
     assert package.input.orientation == "RAS"
     assert package.input.spacing_mm == (None, 1.5, 2.0)
     assert package.input.clip == (-200.0, 300.5)
     assert (package.input.mean, package.input.standard_deviation) == (50.0, 80.0)
     assert package.input.multiple_of == (1, 16, 32)
     assert package.input.slices_at_once == 8
-    assert (package.graph.file, package.graph.classes, package.graph.activation) == ("graph.onnx", 3, "softmax")
+    assert (package.output.classes, package.output.activation) == (3, "softmax")
+    assert [graph.file for graph in package.graphs] == ["graph.onnx"]
     assert package.structures[0].label_values == (1, 2)
     assert package.structures[0].modifier is None
     assert package.structures[1].modifier == Code(value="7771000", scheme="SCT", meaning="Left")
@@ -121,11 +126,12 @@ def test_what_may_be_left_out_has_its_stated_default() -> None:
 
     package = parse_manifest(text)
 
+    assert isinstance(package.input, InputSpecification)
     assert package.input.clip is None
     assert (package.input.mean, package.input.standard_deviation) == (0.0, 1.0)
     assert package.input.multiple_of == (1, 1, 1)
     assert package.input.slices_at_once is None
-    assert package.graph.activation == "none"
+    assert package.output.activation == "none"
     assert package.post[0] == KeepLargest(labels=(1,), and_from_fraction=1.0)
 
 
@@ -144,7 +150,11 @@ def test_the_digest_is_that_of_the_text_and_so_of_the_graph() -> None:
         ("colour_rgb = [221", "color_rgb = [221", "[[structures]] 1: color_rgb is unknown; is 'colour_rgb' meant?"),
         ('version = "2.1"\n', "", "version is missing"),
         ('licence = "Apache-2.0"', 'licence = " "', "licence is empty"),
-        ("schema_version = 1", "schema_version = 2", "schema_version is 2; this software reads 1"),
+        (
+            "schema_version = 2",
+            "schema_version = 1",
+            "schema_version is 1; 2 is read here: the package is made for an older version",
+        ),
         ('name = "liver-ct"', 'name = "../liver"', "name is '../liver'"),
         ('modalities = ["CT"]', "modalities = []", "modalities is empty"),
         ('modalities = ["CT"]', 'modalities = "CT"', "modalities must be of type list, not str"),
@@ -182,7 +192,7 @@ def test_the_digest_is_that_of_the_text_and_so_of_the_graph() -> None:
         ("at_least_cm3 = 0.5", "at_least_ml = 0.5", "at_least_ml is unknown; is 'at_least_cm3' meant?"),
         ('structure = "Liver"', 'structure = "Lever"', "'Lever' is no structure; is 'Liver' meant?"),
         ("[[gates]]", "[gates]", "gates must be of type list, not dict"),
-        ("[graph]", "[graph", "is not valid TOML"),
+        ("[output]", "[output", "is not valid TOML"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_the_name_of_its_key(old: str, new: str, said: str) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from node.domain.grid import Grid
 from node.domain.volume import Box, Volume
 from node.inference import probabilities
-from node.inference.package import InputSpecification
+from node.inference.network_tables import InputSpecification
 from node.inference.probabilities import LEAST_SHARE, SoftmaxProbabilities, labels_and_probabilities
 from node.inference.transforms import Labels, labels_on_source, network_input, passage
 from tests.builders import Orientation, grid

@@ -10,10 +10,13 @@ from node.domain.errors import SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
 from node.inference import probabilities
-from node.inference.package import Gate, GraphFile, InputSpecification, ModelPackage, Relabel
+from node.inference.network_tables import GraphFile, InputSpecification, Output
+from node.inference.package import Gate, ModelPackage, Relabel
 from node.inference.predictor import no_progress
 from node.inference.segment import segment
 from tests.builders import definition, grid
+
+INPUT = InputSpecification(orientation="LPS", spacing_mm=(None, None, None), outside_value=-1000.0)
 
 PACKAGE = ModelPackage(
     name="two-densities",
@@ -24,8 +27,9 @@ PACKAGE = ModelPackage(
     intended_use="Tests",
     limits="None",
     modalities=("CT",),
-    input=InputSpecification(orientation="LPS", spacing_mm=(None, None, None), outside_value=-1000.0),
-    graph=GraphFile(file="graph.onnx", sha256="0" * 64, classes=3),
+    input=INPUT,
+    output=Output(classes=3),
+    graphs=(GraphFile(file="graph.onnx", sha256="0" * 64),),
     structures=(definition("Body", 1, 2, interpreted_type="EXTERNAL"), definition("Liver", 2)),
     post=(),
     gates=(),
@@ -82,7 +86,7 @@ def test_labels_lie_where_the_volume_has_its_values() -> None:
 def test_slices_go_in_runs_of_one_shape_and_all_come_back(at_once: int | None, shapes: list[int]) -> None:
     given = volume(grid(slices=6))
     given.voxels[5, 4, 5] = 150.0
-    package = replace(PACKAGE, input=replace(PACKAGE.input, slices_at_once=at_once))
+    package = replace(PACKAGE, input=replace(INPUT, slices_at_once=at_once))
     network = ThresholdNetwork()
 
     found = segment(given, package, network, no_progress)
@@ -183,7 +187,7 @@ class LogitNetwork:
         return np.concatenate([np.full_like(network_input, logit) for logit in (0.0, 1.0, 3.0)], axis=1)
 
 
-LOGITS = replace(PACKAGE, graph=replace(PACKAGE.graph, activation="softmax"))
+LOGITS = replace(PACKAGE, output=replace(PACKAGE.output, activation="softmax"))
 BOX = np.s_[1:3, 2:5, 7:9]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from node.domain.errors import InputError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
-from node.inference.package import InputSpecification
+from node.inference.network_tables import InputSpecification
 from node.inference.transforms import labels_on_source, network_input, passage
 from tests.builders import ORIENTATIONS, Orientation, grid
 

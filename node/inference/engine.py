@@ -1,0 +1,371 @@
+"""Runs a network with a window over a volume: nnU-Net v2's inference, and TotalSegmentator's around it.
+
+The volume goes to where the network runs once, and labels come back once. Patches go row by row along the first axis.
+What no further patch will touch is divided by its weights, interpolated, labelled and let go, so scores are held for
+the slices of one row of patches alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.domain.errors import InputError
+from node.domain.volume import Box, Probabilities, Volume
+from node.inference.network_tables import Output, WindowedInput
+from node.inference.normalisation import Scale, filled_nonzero_mask, nonzero_box, scale_of
+from node.inference.plan import SLAB_SLICES, Plan, plan_windows, refuse_too_large
+from node.inference.predictor import Operators, Progress, Tensor, WindowRuntime
+from node.inference.probabilities import UnsureVoxels
+from node.inference.resampling import (
+    Extent,
+    Operator,
+    Three,
+    corner_aligned,
+    first_and_last,
+    nearest_corner_aligned,
+    resampled_shape,
+)
+from node.inference.transforms import Labels, nearest_axes
+from node.inference.windows import gaussian
+
+Image = NDArray[np.float32]
+Place = tuple[int, int, int]
+
+# Planes that are sent and resampled at a time.
+_PLANES_AT_ONCE = 16
+
+
+def labels_by_windows(
+    volumes: Sequence[Volume], wanted: WindowedInput, output: Output, runtime: WindowRuntime, progress: Progress
+) -> tuple[Labels, Probabilities | None]:
+    """Segment a volume, or several of one grid that are the channels of one input.
+
+    Returns
+    -------
+    Shape of the series' grid, uint8 where every label is below 256, else uint16.
+
+    Raises
+    ------
+    InputError
+        There are not as many volumes as channels, or they are single planes.
+    ResourceError
+        The memory does not suffice; nothing was computed.
+    SetupError
+        The network answered with a value that is no finite number.
+    """
+    if len(volumes) != len(wanted.channels):
+        names = ", ".join(channel.name for channel in wanted.channels)
+        raise InputError(f"The model takes {len(wanted.channels)} images of one place ({names}), not {len(volumes)}.")
+    grid = volumes[0].grid
+    if grid.shape[0] < 2:
+        raise InputError("A single plane is no volume.")
+    axes, flips = _way(volumes[0], wanted)
+    labels = np.zeros(grid.shape, dtype=np.uint8 if max(output.label_values) < 256 else np.uint16)
+    images = [volume.voxels.transpose(axes)[flips] for volume in volumes]
+    there = labels.transpose(axes)[flips]
+    spacing_mm = cast(Extent, tuple(grid.spacing_mm[axis] for axis in axes))
+    if wanted.resample == "totalsegmentator":
+        _label_at_model_spacing(_Images(images, spacing_mm, wanted), output, runtime, there, progress)
+        return labels, None
+    return labels, _label_cropped(_Images(images, spacing_mm, wanted), output, runtime, there, progress)
+
+
+def slice_axis_of(volume: Volume, wanted: WindowedInput) -> int:
+    """Give the series' axis across the slices of the oriented volume, before the network's own order of axes."""
+    return (
+        0 if wanted.orientation == "native" else nearest_axes(volume.grid.axis_directions(), wanted.orientation)[0][0]
+    )
+
+
+def _way(volume: Volume, wanted: WindowedInput) -> tuple[Place, tuple[slice, ...]]:
+    """Give the transposition and the flips from the series' axes to the network's."""
+    axes, flipped = (0, 1, 2), (False, False, False)
+    if wanted.orientation != "native":
+        axes, flipped = nearest_axes(volume.grid.axis_directions(), wanted.orientation)
+    order = wanted.axis_order
+    flips = tuple(slice(None, None, -1 if flipped[axis] else 1) for axis in order)
+    return (axes[order[0]], axes[order[1]], axes[order[2]]), flips
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """The channels along the network's axes, and how the network wants them."""
+
+    channels: Sequence[Image]
+    spacing_mm: Extent
+    wanted: WindowedInput
+
+
+def _label_at_model_spacing(
+    images: _Images, output: Output, runtime: WindowRuntime, there: Labels, progress: Progress
+) -> None:
+    """Label at the network's spacing and take the nearest label from there."""
+    wanted = images.wanted
+    progress("resample", 0, 1)
+    shape = resampled_shape(cast(Three, there.shape), images.spacing_mm, wanted.spacing_mm)
+    coarse = [np.trunc(corner_aligned(each, shape, wanted.order)).astype(np.float32) for each in images.channels]
+    found = np.zeros(shape, dtype=there.dtype)
+    _label_cropped(_Images(coarse, wanted.spacing_mm, wanted), output, runtime, found, progress)
+    nearest = [nearest_corner_aligned(size, new) for size, new in zip(shape, there.shape, strict=True)]
+    for index, slice_index in enumerate(nearest[0]):
+        there[index] = found[slice_index][np.ix_(nearest[1], nearest[2])]
+
+
+def _label_cropped(
+    images: _Images, output: Output, runtime: WindowRuntime, there: Labels, progress: Progress
+) -> Probabilities | None:
+    """Label what is not zero, and say how sure the network is where its scores are logits."""
+    box = nonzero_box(images.channels) if images.wanted.crop == "nonzero" else (slice(None),) * 3
+    cropped = [channel[box] for channel in images.channels]
+    plan = plan_windows(cast(Three, cropped[0].shape), images.spacing_mm, images.wanted, output)
+    refuse_too_large(plan, len(cropped), runtime.room())
+    volume = _prepared(cropped, images.wanted, plan, runtime, progress)
+    run = _Run(plan, runtime, volume, gaussian(plan.patch, images.wanted.window.gaussian_sigma))
+    unsure = UnsureVoxels(_owner(there), there[box], plan.classes) if output.activation == "softmax" else None
+    _Labeller(plan, output, runtime, there[box], unsure).label(run.slabs(progress), progress)
+    return None if unsure is None else unsure.probabilities()
+
+
+def _owner(view: Labels) -> Labels:
+    """Give the array that a view is of."""
+    owner = view if view.base is None else view.base
+    if not isinstance(owner, np.ndarray):
+        raise TypeError("labels lie in memory that is no array")
+    return owner
+
+
+def _prepared(
+    cropped: Sequence[Image], wanted: WindowedInput, plan: Plan, runtime: WindowRuntime, progress: Progress
+) -> Tensor:
+    """Normalise, resample and pad; gives ``[1, channel, z, y, x]`` where the network runs."""
+    masked = any(channel.masked for channel in wanted.channels)
+    mask = filled_nonzero_mask(cropped) if masked else None
+    channels = []
+    for number, (values, channel) in enumerate(zip(cropped, wanted.channels, strict=True)):
+        progress("resample", number, len(cropped))
+        channels.append(_channel(values, scale_of(values, channel, mask), plan, runtime))
+    progress("resample", len(cropped), len(cropped))
+    return runtime.volume(channels)
+
+
+def _channel(values: Image, scale: Scale, plan: Plan, runtime: WindowRuntime) -> Tensor:
+    """Resample within planes first and across them then; slices that are resampled one by one are the planes."""
+    how = plan.to_model
+    across = how.separate_axis or 0
+    order = (across, *(axis for axis in range(3) if axis != across))
+    planes = values.transpose(order)
+    mask = None if scale.mask is None else scale.mask.transpose(order)
+    by_slice = how.clipped and how.changes and how.separate_axis is not None
+    done = []
+    for start in range(0, len(planes), _PLANES_AT_ONCE):
+        part = slice(start, start + _PLANES_AT_ONCE)
+        done.append(
+            runtime.planes(
+                np.ascontiguousarray(planes[part]),
+                scale,
+                None if mask is None else np.ascontiguousarray(mask[part]),
+                (how.along[order[1]], how.along[order[2]]),
+                by_slice,
+            )
+        )
+    limits = _limits(values, scale) if how.clipped and how.changes and how.separate_axis is None else None
+    back = cast(Three, tuple(order.index(axis) for axis in range(3)))
+    return runtime.channel(done, how.along[across], limits, back, plan.padding)
+
+
+def _limits(values: Image, scale: Scale) -> tuple[float, float]:
+    """Give the least and the greatest normalised value."""
+    extremes = np.array([values.min(), values.max()], dtype=np.float32)
+    if scale.limits is not None:
+        extremes = extremes.clip(np.float32(scale.limits[0]), np.float32(scale.limits[1]))
+    least, greatest = (extremes - np.float32(scale.mean)) / np.float32(scale.deviation)
+    if scale.mask is None or scale.mask.all():
+        return float(least), float(greatest)
+    inside = values[scale.mask]
+    least, greatest = ((each - scale.mean) / scale.deviation for each in (inside.min(), inside.max()))
+    return float(min(least, 0.0)), float(max(greatest, 0.0))
+
+
+@dataclass(slots=True)
+class _Slab:
+    """Scores of some slices of the padded image, final."""
+
+    scores: Tensor
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """Patches through the network, and their sum."""
+
+    plan: Plan
+    runtime: WindowRuntime
+    volume: Tensor
+    # Of one patch.
+    weights: NDArray[np.float32]
+    # Sums of weighted scores by segment along each axis: every patch covers a segment whole or not at all, so a sum is
+    # changed in its place.
+    _totals: dict[Place, Tensor] = field(default_factory=dict)
+    # Sums of weights by segment along the first axis.
+    _weights: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def slabs(self, progress: Progress) -> Iterator[_Slab]:
+        """Give the scores, slices in order; each is given up when the next is asked for."""
+        passes = list(product(range(self.runtime.folds), self.plan.mirrorings))
+        # The mean over folds and mirrorings, taken while summing.
+        share = self.runtime.held(self.weights / np.float32(len(passes)))
+        starts, done = self.plan.starts, 0
+        previous: _Slab | None = None
+        for number, first in enumerate(starts[0]):
+            for second, third in product(starts[1], starts[2]):
+                progress("predict", done, self.plan.patches)
+                for fold, mirrored in passes:
+                    self._add((first, second, third), share, fold, mirrored)
+                self._weigh((first, second, third))
+                done += 1
+            next_start = starts[0][number + 1] if number + 1 < len(starts[0]) else self.plan.padded_shape[0]
+            for slab in self._finished(next_start, previous):
+                previous = slab
+                yield slab
+        progress("predict", done, self.plan.patches)
+
+    def _add(self, start: Place, share: Tensor, fold: int, mirrored: Sequence[int]) -> None:
+        scores = self.runtime.scores(fold, self.volume, start, mirrored)
+        for place, inside in self._covered(start):
+            self._totals[place] = self.runtime.add(self._totals.get(place), scores, share, inside)
+
+    def _covered(self, start: Place) -> Iterator[tuple[Place, Box]]:
+        """Give the segments that a patch covers, with where they lie in it."""
+        covered = [
+            [
+                (number, slice(first - begin, last - begin))
+                for number, (first, last) in enumerate(segments)
+                if begin <= first and last <= begin + patch
+            ]
+            for segments, begin, patch in zip(self.plan.segments, start, self.plan.patch, strict=True)
+        ]
+        for (z, in_z), (y, in_y), (x, in_x) in product(*covered):
+            yield (z, y, x), (in_z, in_y, in_x)
+
+    def _weigh(self, start: Place) -> None:
+        _, rows, columns = self.plan.padded_shape
+        _, y, x = start
+        for number, (first, last) in enumerate(self.plan.segments[0]):
+            if start[0] <= first and last <= start[0] + self.plan.patch[0]:
+                if number not in self._weights:
+                    self._weights[number] = np.zeros((last - first, rows, columns), dtype=np.float32)
+                within = self.weights[first - start[0] : last - start[0]]
+                self._weights[number][:, y : y + self.plan.patch[1], x : x + self.plan.patch[2]] += within
+
+    def _finished(self, before: int, previous: _Slab | None) -> Iterator[_Slab]:
+        """Give what lies before a slice, which no further patch touches."""
+        for number, (first, last) in enumerate(self.plan.segments[0]):
+            if last > before or number not in self._weights:
+                continue
+            for start in range(0, last - first, SLAB_SLICES):
+                part = slice(start, min(start + SLAB_SLICES, last - first))
+                previous = self._joined(number, part, first, previous)
+                yield previous
+            self._forget(number)
+
+    def _joined(self, number: int, part: slice, first: int, previous: _Slab | None) -> _Slab:
+        """Join totals, and put the slice before them in front: interpolation looks at both sides of a gap."""
+        rows, columns = (range(len(segments)) for segments in self.plan.segments[1:])
+        totals = [[self._totals[number, row, column] for column in columns] for row in rows]
+        carried = None if previous is None else (previous.scores, previous.last - previous.first - 1)
+        begins = first + part.start - (carried is not None)
+        scores = self.runtime.slab(carried, totals, part, self._weights[number][part])
+        return _Slab(scores, begins, first + part.stop)
+
+    def _forget(self, number: int) -> None:
+        del self._weights[number]
+        for place in [each for each in self._totals if each[0] == number]:
+            del self._totals[place]
+
+
+class _Labeller:
+    """Brings scores back to the image's own grid, part by part, and writes labels there."""
+
+    def __init__(
+        self, plan: Plan, output: Output, runtime: WindowRuntime, there: Labels, unsure: UnsureVoxels | None
+    ) -> None:
+        self._plan = plan
+        self._runtime = runtime
+        self._there = there
+        self._unsure = unsure
+        self._regions = bool(output.region_values)
+        self._values = np.array([0, *output.region_values] if self._regions else range(output.classes), there.dtype)
+        self._axes = [
+            _Axis(operator, size, before, new)
+            for operator, size, (before, _), new in zip(
+                plan.back.along, plan.model_shape, plan.padding, plan.shape, strict=True
+            )
+        ]
+        self._tile = self._tile_shape()
+
+    def label(self, slabs: Iterator[_Slab], progress: Progress) -> None:
+        """Label every slice of the image as soon as all that it is interpolated from is final."""
+        done = 0
+        slices = self._plan.shape[0]
+        for slab in slabs:
+            ready = self._axes[0].ready(done, slab.last)
+            while done < ready:
+                until = min(done + self._tile[0], ready)
+                self._label_slices(slab, done, until)
+                done = until
+                progress("label", done, slices)
+
+    def _tile_shape(self) -> Three:
+        """As much as labelling works on at a time: whole slices, or parts of some."""
+        slices, rows, columns = self._plan.shape
+        values = self._runtime.room().label_values // self._plan.classes
+        if values < rows * columns:
+            rows, columns = min(rows, 32), min(columns, 64)
+        return max(1, min(slices, SLAB_SLICES, values // (rows * columns))), rows, columns
+
+    def _label_slices(self, slab: _Slab, first: int, last: int) -> None:
+        from_slices, across = self._axes[0].part(first, last)
+        _, rows, columns = self._plan.shape
+        for top, left in product(range(0, rows, self._tile[1]), range(0, columns, self._tile[2])):
+            down, right = min(top + self._tile[1], rows), min(left + self._tile[2], columns)
+            from_rows, along_rows = self._axes[1].part(top, down)
+            from_columns, along_columns = self._axes[2].part(left, right)
+            box = (slice(from_slices.start - slab.first, from_slices.stop - slab.first), from_rows, from_columns)
+            found = self._found(slab, box, (across, along_rows, along_columns), (first, top, left))
+            self._there[first:last, top:down, left:right] = self._values[found]
+
+    def _found(self, slab: _Slab, box: Box, operators: Operators, origin: Place) -> Labels:
+        if self._unsure is None:
+            return self._runtime.labels(slab.scores, box, operators, self._regions)
+        classes, scores = self._runtime.rivals(slab.scores, box, operators, self._unsure.within)
+        return self._unsure.add(scores, classes, origin)
+
+
+class _Axis:
+    """The way back along one axis, from the padded image at the network's spacing."""
+
+    def __init__(self, operator: Operator | None, size: int, before: int, new_size: int) -> None:
+        self._operator = operator
+        self._before = before
+        if operator is None:
+            self._first = self._last = np.arange(new_size)
+        else:
+            self._first, self._last = first_and_last(operator)
+        if len(self._first) != new_size or int(self._last.max()) >= size:
+            raise ValueError(f"the way back leads from {size} to {len(self._first)} voxels, not to {new_size}")
+
+    def part(self, first: int, last: int) -> tuple[slice, Operator | None]:
+        """Give what the voxels ``first`` up to ``last`` are interpolated from, and by which weights."""
+        begin, end = int(self._first[first:last].min()), int(self._last[first:last].max()) + 1
+        weights = None if self._operator is None else np.ascontiguousarray(self._operator[first:last, begin:end])
+        return slice(begin + self._before, end + self._before), weights
+
+    def ready(self, first: int, final: int) -> int:
+        """Give up to which voxel, from ``first`` on, all is final where the padded image is up to ``final``."""
+        waiting = np.flatnonzero(self._last[first:] + self._before >= final)
+        return first + int(waiting[0]) if len(waiting) else len(self._last)

@@ -1,0 +1,125 @@
+"""What is to be done with a volume of one shape, and the memory that it takes. Decided before anything is computed."""
+
+import math
+from dataclasses import dataclass
+
+from node.domain.errors import ResourceError
+from node.inference.network_tables import Output, WindowedInput
+from node.inference.predictor import Room
+from node.inference.resampling import (
+    Extent,
+    Resampling,
+    Three,
+    nnunet_resampling,
+    resampled_shape,
+    separated_axis,
+)
+from node.inference.windows import mirrorings, padding, patch_starts, segments
+
+Segments = tuple[tuple[int, int], ...]
+
+# Of the network's slices, so many are joined, labelled and let go at a time.
+SLAB_SLICES = 16
+
+_FLOAT32 = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A windowed inference; axes are the network's, z, y and x."""
+
+    # Of the cropped image, and at the network's spacing.
+    shape: Three
+    model_shape: Three
+    to_model: Resampling
+    # Of scores, from the network's spacing to that of the cropped image.
+    back: Resampling
+    padding: tuple[tuple[int, int], ...]
+    patch: Three
+    # Of patches along each axis of the padded image.
+    starts: tuple[tuple[int, ...], ...]
+    # Between all starts and ends along each axis.
+    segments: tuple[Segments, Segments, Segments]
+    mirrorings: tuple[tuple[int, ...], ...]
+    classes: int
+
+    @property
+    def patches(self) -> int:
+        """Count the patches."""
+        return math.prod(len(starts) for starts in self.starts)
+
+    @property
+    def padded_shape(self) -> Three:
+        """Give the shape of the image that patches are taken from."""
+        return self.segments[0][-1][1], self.segments[1][-1][1], self.segments[2][-1][1]
+
+
+def plan_windows(shape: Three, spacing_mm: Extent, wanted: WindowedInput, output: Output) -> Plan:
+    """Plan the inference of a cropped image.
+
+    Parameters
+    ----------
+    shape, spacing_mm
+        Of the image when nnU-Net's own resampling begins, in the network's order of axes.
+    """
+    own_resampling = wanted.resample == "nnunet"
+    model_shape = resampled_shape(shape, spacing_mm, wanted.spacing_mm) if own_resampling else shape
+    separate = separated_axis(spacing_mm, wanted.spacing_mm, wanted.separate_slices)
+    # Going back, the network's spacing is the present one.
+    separate_back = separated_axis(wanted.spacing_mm, spacing_mm, wanted.separate_slices)
+    pad = padding(model_shape, wanted.window.patch)
+    padded = [size + before + after for size, (before, after) in zip(model_shape, pad, strict=True)]
+    starts = tuple(
+        patch_starts(size, patch, wanted.window.step) for size, patch in zip(padded, wanted.window.patch, strict=True)
+    )
+    first, second, third = (segments(each, patch) for each, patch in zip(starts, wanted.window.patch, strict=True))
+    return Plan(
+        shape=shape,
+        model_shape=model_shape,
+        to_model=nnunet_resampling(shape, model_shape, separate, wanted.order, wanted.order_between_slices),
+        back=nnunet_resampling(model_shape, shape, separate_back, order=1, order_between=0),
+        padding=pad,
+        patch=wanted.window.patch,
+        starts=starts,
+        segments=(first, second, third),
+        mirrorings=mirrorings(wanted.window.mirror_axes),
+        classes=output.classes,
+    )
+
+
+def bytes_needed(plan: Plan, channels: int, room: Room) -> int:
+    """Give the memory that a plan takes where the network runs, beside the series and its labels.
+
+    Scores of a whole volume are never held: those of the slices of one row of patches are, whatever the slices.
+    """
+    model, padded, source = (math.prod(each) for each in (plan.model_shape, plan.padded_shape, plan.shape))
+    plane = math.prod(plan.padded_shape[1:])
+    # Planes wait at the network's spacing for what lies beside them, then the channel and the joined volume are made.
+    half_way = source // max(1, math.prod(plan.shape[1:])) * math.prod(plan.model_shape[1:])
+    preparing = _FLOAT32 * (2 * half_way + model + (channels + 1) * padded)
+    volume = _FLOAT32 * channels * padded * (2 if channels > 1 else 1)
+    totals = _FLOAT32 * plan.classes * plan.patch[0] * plane
+    # A slab beside the one that it continues, and what its parts are joined from.
+    slab = 3 * _FLOAT32 * plan.classes * (SLAB_SLICES + 2) * plane
+    labelling = 4 * _FLOAT32 * max(room.label_values, plan.classes)
+    mirrored = _FLOAT32 * plan.classes * math.prod(plan.patch) * (len(plan.mirrorings) > 1)
+    return max(preparing, volume + totals + mirrored + max(room.network, slab + labelling))
+
+
+def refuse_too_large(plan: Plan, channels: int, room: Room) -> None:
+    """Refuse what the memory does not hold, before it is tried.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed and what is there.
+    """
+    needed = bytes_needed(plan, channels, room)
+    free, whose = (room.host, "this machine") if room.device is None else (room.device, "the accelerator")
+    if needed > free:
+        shape = " × ".join(str(size) for size in plan.model_shape)
+        raise ResourceError(
+            f"{needed / 1e9:.1f} GB of memory are needed for {plan.classes} classes on {shape} voxels, "
+            f"and {whose} has {free / 1e9:.1f} GB free.",
+            "Free memory, or use a machine with more; a model with fewer classes or a coarser spacing needs less.",
+        )
