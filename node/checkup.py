@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.adapters.database import best_sqlite, journal_pragmas
+from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import devices, open_predictor
 from node.adapters.processes import hold_lock
 from node.adapters.profile_store import load_profile
@@ -19,7 +20,7 @@ from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.tg263 import faults_of
-from node.service import model_store, receiver_settings
+from node.service import Node, model_store, receiver_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,36 +35,38 @@ class Finding:
 
 def check(config: Config) -> Iterator[Finding]:
     """Try folders, database, port, models, device and destinations, one after the other."""
-    yield _tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
-    yield _tried("database", _database)
+    yield tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
+    yield tried("database", lambda: _database(config))
     for subject, port in _ports(config).items():
-        yield _tried(subject, lambda port=port: _port(config, port))  # type: ignore[misc]
+        yield tried(subject, lambda port=port: _port(config, port))  # type: ignore[misc]
     if config.receiver.tls is not None:
-        yield _tried("certificate", lambda: _certificate(config))
+        yield tried("certificate", lambda: _certificate(config))
     if config.receiver.transport == "spooling":
-        yield _tried("transport", _transport)
+        yield tried("transport", _transport)
     yield _device(config)
     if not config.routes:
         remedy = "Add a [[routes]] entry; conf/node.toml shows one."
         yield Finding(subject="routes", holds=False, said="there is none: nothing is contoured", what_to_do=remedy)
+    store = model_store(config.node.model_dirs)
     for model in sorted({model for route in config.routes for model in route.models}):
-        yield _tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
-        yield from _names(config, model)
+        yield tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
+        yield from warn_of_names(store, model)
     for profile in sorted({destination.profile for destination in config.destinations}):
-        yield _tried(f"profile {profile}", lambda profile=profile: load_profile(profile).title)  # type: ignore[misc]
+        yield tried(f"profile {profile}", lambda profile=profile: load_profile(profile).title)  # type: ignore[misc]
     for archive in config.archives:
-        yield _tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
+        yield tried(f"archive {archive.ae_title}", lambda archive=archive: _archive(config, archive))  # type: ignore[misc]
     if config.hot_folder.folder is not None:
         hot = config.hot_folder.folder
-        yield _tried("hot folder", lambda: _hot_folder(hot))
+        yield tried("hot folder", lambda: _hot_folder(hot))
     for destination in config.destinations:
-        yield _tried(
+        yield tried(
             f"destination {destination.name}",
             lambda destination=destination: _destination(config, destination),  # type: ignore[misc]
         )
 
 
-def _tried(subject: str, attempt: Callable[[], str]) -> Finding:
+def tried(subject: str, attempt: Callable[[], str]) -> Finding:
+    """Try something that says what it found, or raises."""
     try:
         return Finding(subject=subject, holds=True, said=attempt())
     except NodeError as error:
@@ -90,7 +93,10 @@ def _data_folder(folder: Path, minimum_free_gb: float) -> str:
     return f"{folder} can be written to, {free_gb:.1f} GB free"
 
 
-def _database() -> str:
+def _database(config: Config) -> str:
+    node = Node(config=config)
+    if node.database_path.exists():
+        _ = node.ledger  # says if another version made it
     version = best_sqlite().sqlite_version_info
     journal, synchronous = journal_pragmas(version)
     return f"SQLite {'.'.join(map(str, version))}, journal {journal}, synchronous {synchronous}"
@@ -162,9 +168,8 @@ def _model(config: Config, name: str) -> str:
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
 
 
-def _names(config: Config, model: str) -> Iterator[Finding]:
+def warn_of_names(store: ModelStore, model: str) -> Iterator[Finding]:
     """Warn of names that TG-263 would have otherwise; names that collide are a fault of the manifest."""
-    store = model_store(config.node.model_dirs)
     try:
         names = [structure.name for structure in store.describe(model).structures]
         faults = {name: found for name in names if (found := faults_of(name, store.structures))}

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from node import DISCLAIMER, __version__
+from node import DISCLAIMER, __version__, model_cli
 from node.config import MOST_THREADS, Config, load
 from node.domain.errors import NodeError, SetupError
 from node.resources import shipped
@@ -41,6 +41,8 @@ As a node:      delineate check --config node.toml; delineate serve --config nod
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(model_cli.app)
 
 ConfigOption = Annotated[
     Path | None,

@@ -63,7 +63,7 @@ def contour_command(
             progress=lambda series_uid: _bar(bar, bar.add_task(f"series …{series_uid[-12:]}", total=1)),
         )
     if console is None:
-        _print_json(result.as_json())
+        print_json(result.as_json())
     else:
         _print_offline(result, console)
     return 0 if any(series.contoured for series in result.series) else 1
@@ -142,17 +142,18 @@ def check_command(config: Config, path: Path, console: Console | None) -> int:
     silence()
     findings: list[Finding] = [Finding(subject="configuration", holds=True, said=f"{path} is valid")]
     if console is not None:
-        _print_finding(findings[0], console)
+        print_finding(findings[0], console)
     for finding in check(config):
         findings.append(finding)
         if console is not None:
-            _print_finding(finding, console)
+            print_finding(finding, console)
     if console is None:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     return 0 if all(finding.holds for finding in findings) else 1
 
 
-def _print_finding(finding: Finding, console: Console) -> None:
+def print_finding(finding: Finding, console: Console) -> None:
+    """Print a finding: ok, note or FAIL, and what to do."""
     passed = "[yellow]note[/]" if finding.what_to_do else "[green]ok  [/]"
     mark = passed if finding.holds else "[bold red]FAIL[/]"
     console.print(f"{mark} {escape(f'{finding.subject}: {finding.said}')}", soft_wrap=True, highlight=False)
@@ -171,7 +172,7 @@ def route_command(inputs: Sequence[Path], config: Config, console: Console | Non
     told = [_routed(instances, routes, config.completion.policy()) for instances in found.series]
     if console is None:
         unusable = [{"path": str(one.path), "reason": one.reason} for one in found.unusable]
-        _print_json({"series": told, "unusable": unusable})
+        print_json({"series": told, "unusable": unusable})
     else:
         _print_routes(told, found.unusable, console)
     return 0 if told and all(one["route"] for one in told) else 1
@@ -214,5 +215,6 @@ def _print_routes(told: Sequence[dict[str, Any]], unusable: Sequence[Skipped], c
         console.print(f"[yellow]not used[/] {escape(str(one.path))}: {escape(one.reason)}", soft_wrap=True)
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value for scripts."""
     print(json.dumps(value, indent=2, default=str))

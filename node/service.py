@@ -74,10 +74,15 @@ class Node:
         """Give the data folder."""
         return self.config.node.data_dir
 
+    @property
+    def database_path(self) -> Path:
+        """Give the database's file."""
+        return self.data_dir / "delineate.sqlite"
+
     @cached_property
     def database(self) -> Any:
         """Give the open database."""
-        return open_database(self.data_dir / "delineate.sqlite")
+        return open_database(self.database_path)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -150,7 +155,7 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
     Raises
     ------
     SetupError
-        The data folder is in use or cannot be written, or a route names a model that cannot be loaded.
+        The data folder is in use, cannot be written or is another version's, or a model of a route cannot be loaded.
     """
     node = Node(config=config)
     for model in sorted({model for route in config.routes for model in route.models}):
@@ -160,8 +165,8 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
     except OSError as error:
         raise _unwritable(node.data_dir, error) from error
     with lock:
+        Ledger(node.database)  # makes its tables, or says that another version did
         prepare(node.database, QUEUES)
-        Ledger(node.database)  # makes its tables
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
         commands: dict[str, list[str]] = {role: [*command, role] for role in ROLES}

@@ -33,7 +33,7 @@ def read_status(config: Config) -> dict[str, Any]:
 
 def _ledger(config: Config) -> Ledger:
     node = Node(config=config)
-    if not (node.data_dir / "delineate.sqlite").exists():
+    if not node.database_path.exists():
         raise SetupError(
             f"There is no node's database in {node.data_dir}.",
             "Start the node (delineate serve), or name its configuration with --config.",

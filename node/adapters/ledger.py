@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from node.domain.associations import AssociationFact
-from node.domain.errors import ResourceError
+from node.domain.errors import ResourceError, SetupError
 from node.domain.habits import LESSONS_REMEMBERED, Lesson
 from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState
 
@@ -167,6 +167,11 @@ class Ledger:
         The open database; tables are made where they are missing.
     now
         The clock, seconds since the epoch.
+
+    Raises
+    ------
+    SetupError
+        Another version of Delineate made the tables, with other columns.
     """
 
     def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time) -> None:
@@ -175,6 +180,7 @@ class Ledger:
         with self._transaction() as connection:
             # Takes the write lock first: several processes start at the same time.
             connection.execute(sa.text("BEGIN IMMEDIATE"))
+            _refuse_other_columns(connection)
             _tables.create_all(connection, checkfirst=True)
 
     # Associations ----------------------------------------------------------------------------------------------------
@@ -507,3 +513,17 @@ class Ledger:
     def _rows(self, query: sa.Select[Any]) -> list[Row]:
         with self._transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _refuse_other_columns(connection: sa.Connection) -> None:
+    """Raise SetupError where a table of ours has other columns: every use of it would fail, one after the other."""
+    inspector = sa.inspect(connection)
+    there = set(inspector.get_table_names())
+    for table in _tables.sorted_tables:
+        if table.name in there and {one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()):
+            raise SetupError(
+                f"The node's database was made by another version of Delineate: its table {table.name!r} has other "
+                "columns.",
+                "Go on with that version until its status shows nothing unfinished; then move node.data_dir away, or "
+                "give another one, and start this version. Nothing in the old folder is changed.",
+            )

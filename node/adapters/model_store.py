@@ -51,7 +51,7 @@ class ModelStore:
             outside its folder, or the graph has another SHA-256.
         """
         package = self.describe(name)
-        folder = self._folder_of(name)
+        folder = self.folder_of(name)
         return LoadedPackage(
             package=package, graph_paths=tuple(_verified(folder, graph.file, graph.sha256) for graph in package.graphs)
         )
@@ -64,7 +64,7 @@ class ModelStore:
         SetupError
             There is no such package or more than one, or its manifest or the table of structures is wrong.
         """
-        text = _text(self._folder_of(name) / MANIFEST)
+        text = _text(self.folder_of(name) / MANIFEST)
         package = parse_manifest(text, where=f"{name}/{MANIFEST}", known=self.structures)
         if package.name != name:
             raise SetupError(
@@ -73,7 +73,27 @@ class ModelStore:
             )
         return package
 
-    def _folder_of(self, name: str) -> Path:
+    def golden(self, name: str) -> bytes | None:
+        """Read a package's golden test; None where it has none.
+
+        Raises
+        ------
+        SetupError
+            As `describe`, or the file lies outside the package's folder or has another SHA-256.
+        """
+        golden = self.describe(name).golden
+        if golden is None:
+            return None
+        return _verified(self.folder_of(name), golden.file, golden.sha256).read_bytes()
+
+    def folder_of(self, name: str) -> Path:
+        """Give the folder of a package.
+
+        Raises
+        ------
+        SetupError
+            There is no such package or more than one.
+        """
         found = [m.parent for folder in self._folders for m in _manifests(folder) if m.parent.name == name]
         if len(found) == 1:
             return found[0]

@@ -27,7 +27,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from node.adapters.onnx_file import default_opset, holds_external_weights
+from node.adapters.onnx_file import read_graph, refuse_unfit
 from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
 from node.adapters.onnx_windows import OnnxWindows, Place
@@ -37,10 +37,6 @@ from node.inference.package import LoadedPackage
 from node.inference.predictor import Room
 
 DevicePolicy = Literal["auto", "cpu", "cuda"]
-
-# From opset 22 on ONNX Runtime has no CUDA kernel for InstanceNormalization and MaxPool; before 18 Resize and others
-# mean something else.
-OPSETS = range(18, 22)
 
 # Values that labelling works on at a time: the CPU's cache holds 8 MB, an accelerator wants more work for each call.
 CPU_LABEL_VALUES = 2_000_000
@@ -132,7 +128,7 @@ def open_predictor(
         CUDA is asked for and cannot be used, or a graph is none that this software runs.
     """
     for path in loaded.graph_paths:
-        _check_file(path, loaded.package.name)
+        refuse_unfit(read_graph(path), loaded.package.name)
     if device == "cpu":
         return _opened(loaded, _Device(threads=threads), remark="")
     why_not = cuda_not_usable_because(device_id)
@@ -209,21 +205,6 @@ def _told(name: str, what: str) -> Iterator[None]:
             f"The network of {name} cannot compute {what}: {said}",
             "Correct the model package; the volume is as the manifest asks.",
         ) from error
-
-
-def _check_file(path: Path, name: str) -> None:
-    model = path.read_bytes()
-    opset = default_opset(model)
-    if opset not in OPSETS:
-        raise SetupError(
-            f"The graph of {name} has ONNX opset {opset}; {OPSETS[0]} to {OPSETS[-1]} run here.",
-            f"Export the network again with opset_version={OPSETS[-2]}.",
-        )
-    if holds_external_weights(model):
-        raise SetupError(
-            f"The graph of {name} keeps weights in another file, which no SHA-256 covers.",
-            "Save the graph as one file.",
-        )
 
 
 def _network_session(path: Path, name: str, device: _Device) -> Any:

@@ -4,14 +4,15 @@ Shares no code with the writer. A coordinate is what PS3.5 table 6.2-1 calls fix
 behind it or not, with a minus before it or not; nothing else passes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import keyword_for_tag
 
-from node.dicom.strict_reading import LONGEST, elements, items
+from node.dicom.strict_reading import LONGEST, implicit_elements, items
 from node.dicom.verification import expect
 from node.domain.errors import VerificationError
 from node.domain.scanlines import Points
@@ -28,8 +29,15 @@ _ALWAYS = [
     _CONTOUR_NUMBER,
     _CONTOUR_DATA,
 ]
+Floats = NDArray[np.float64]
+
 _GEOMETRIC_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-_BACKSLASH, _DOT, _MINUS, _ZERO = (np.uint8(one) for one in b"\\.-0")
+# Tag and length of an element (PS3.5 7.1.3), the tag's two parts as one number.
+_unpack_header = Struct("<LL").unpack_from
+_ENCODED_TAGS = [tag >> 16 | (tag & 0xFFFF) << 16 for tag in _ALWAYS]
+_BACKSLASH, _DOT, _MINUS = (np.uint8(one) for one in b"\\.-")
+# Of the eight characters in a word: what makes digits numbers, what lifts all but numbers to the highest bit, that bit.
+_ZEROS, _ABOVE_NINE, _HIGH_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (0x30, 0x76, 0x80))
 _POWERS = 10.0 ** np.arange(17)
 
 
@@ -64,12 +72,13 @@ def read_contours(data: bytes, first: int, last: int, plane_of: Callable[[bytes]
     """
     contours = [_fields(data, *bounds, name) for bounds in items(data, first, last)]
     expect(bool(contours), f"{name} has an empty Contour Sequence.")
-    images, types, counts, numbers, texts = zip(*contours, strict=True)
+    images, types, counts, numbers, padded = zip(*contours, strict=True)
     geometric_type = types[0].decode("ascii").rstrip()
     expect(geometric_type in _GEOMETRIC_TYPES, f"{name} has a contour that is no closed polygon.")
     expect(len(set(types)) == 1, f"{name} has contours of several geometric types.")
-    expect(len({_whole(number, name) for number in numbers}) == len(numbers), f"{name} has a Contour Number twice.")
-    counted = np.array([_whole(count, name) for count in counts], dtype=np.intp)
+    expect(len(set(_whole_numbers(numbers, name))) == len(numbers), f"{name} has a Contour Number twice.")
+    counted = np.array(_whole_numbers(counts, name), dtype=np.intp)
+    texts = [text[:-1] if text.endswith(b" ") else text for text in padded]
     coordinates, behind = decimal_numbers(b"\\".join(texts), name)
     # Each contour has as many numbers as it says: its text ends where the last of them does.
     told = bool((counted >= 3).all()) and 3 * int(counted.sum()) == len(coordinates)
@@ -98,46 +107,84 @@ def decimal_numbers(text: bytes, name: str) -> tuple[NDArray[np.float64], NDArra
     VerificationError
         One is no number in fixed point, or longer than a DS may be.
     """
-    longest = LONGEST["DS"]
+    lead = LONGEST["DS"]
     # One backslash behind the last number, and as many before the first as may be looked back.
-    characters = np.frombuffer(b"\\" * longest + text + b"\\", dtype=np.uint8)
-    borders = np.flatnonzero(characters == _BACKSLASH)[longest - 1 :]
-    ends, lengths = borders[1:], np.diff(borders) - 1
-    expect(int(lengths.max()) <= longest, f"{name} has a coordinate longer than {longest} bytes.")
-    sound = lengths > 0
-    whole, decimals = np.zeros(len(ends)), np.zeros(len(ends), dtype=np.intp)
-    dotted = was_digit = np.zeros(len(ends), dtype=np.bool_)
-    # From the last character of all numbers to the first of the longest.
-    for place in range(int(lengths.max())):
-        character = characters[ends - (place + 1)]
-        digit = character - _ZERO
-        inside, is_first, is_digit = lengths > place, lengths == place + 1, digit < 10
-        is_dot = (character == _DOT) & inside & was_digit & ~is_first & ~dotted
-        is_minus = (character == _MINUS) & was_digit & is_first
-        sound &= is_digit | is_dot | is_minus | ~inside
-        whole += digit * (is_digit & inside) * np.where(dotted, _POWERS[place - 1], _POWERS[place])
-        decimals[is_dot] = place
-        dotted, was_digit = dotted | is_dot, is_digit
+    padded = b"\\" * lead + text + b"\\"
+    characters = np.frombuffer(padded, dtype=np.uint8)
+    is_dot = characters == _DOT
+    borders = np.flatnonzero(is_dot | (characters == _BACKSLASH))[lead - 1 :]
+    # Digits stand between two borders: those of a number in one stretch, or in two with a dot between.
+    starts, ends = borders[:-1] + 1, borders[1:]
+    behind_dot, before_dot = is_dot[borders[:-1]], is_dot[ends]
+    last = np.flatnonzero(~before_dot)
+    expect(
+        int(np.diff(ends[last], prepend=lead - 1).max()) - 1 <= lead,
+        f"{name} has a coordinate longer than {lead} bytes.",
+    )
+    signed = (characters[starts] == _MINUS) & ~behind_dot
+    lengths = ends - starts - signed
+    digits, sound = _digits(padded, ends, lengths)
+    sound &= (lengths > 0) & ~(behind_dot & before_dot)
     expect(bool(sound.all()), f"{name} has a coordinate that is no number.")
+    has_decimals = behind_dot[last]
+    first = last - has_decimals
+    scale = _POWERS[np.where(has_decimals, lengths[last], 0)]
     # Both are whole and, with up to 15 digits, exact: the quotient is the nearest number.
-    signed = np.where(characters[borders[:-1] + 1] == _MINUS, -whole, whole)
-    return np.asarray(signed / _POWERS[decimals], dtype=np.float64), ends - longest + 1
+    sizes = np.where(has_decimals, digits[first] * scale + digits[last], digits[last]) / scale
+    return np.where(signed[first], -sizes, sizes), ends[last] - lead + 1
 
 
-def _fields(data: bytes, first: int, last: int, name: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """Give image, type, count, number and coordinates of a contour, as written but for the padding of coordinates."""
-    found = elements(data, first, last)
-    tags = [tag for tag, _, _ in found]
-    if tags != _ALWAYS:
-        missing = ", ".join(keyword_for_tag(tag) for tag in _ALWAYS if tag not in tags)
-        expect(not missing, f"{name} has a contour without {missing}.")
-        raise VerificationError(f"{name} has a contour with more than belongs to it.")
-    image, geometric_type, count, number, text = [data[start:end] for _, start, end in found]
-    return image, geometric_type, count, number, text[:-1] if text.endswith(b" ") else text
+def _digits(text: bytes, ends: NDArray[np.intp], lengths: NDArray[np.intp]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Read up to 16 digits before each end; and tell where they are digits."""
+    numbers, sound = _eight_digits(text, ends, np.minimum(lengths, 8))
+    if int(lengths.max()) > 8:
+        above, also = _eight_digits(text, ends - 8, np.clip(lengths - 8, 0, 8))
+        numbers, sound = above * np.uint64(10**8) + numbers, sound & also
+    return numbers.astype(np.float64), sound
 
 
-def _whole(text: bytes, name: str) -> int:
-    digits = text.rstrip(b" ")
-    if not digits.isdigit() or len(text) > LONGEST["IS"]:
-        raise VerificationError(f"{name} has a count that is no whole number.")
-    return int(digits)
+def _eight_digits(
+    text: bytes, ends: NDArray[np.intp], lengths: NDArray[np.intp]
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Read up to 8 digits before each end as one word, its highest byte the last digit."""
+    words_at = np.ndarray((len(text) - 7,), dtype="<u8", buffer=text, strides=(1,))
+    # What is before the digits is 0.
+    nothing = np.uint64(64) - np.uint64(8) * lengths.astype(np.uint64)
+    word = (words_at[ends - 8] ^ _ZEROS) >> nothing << nothing
+    sound = ((word + _ABOVE_NINE) | word) & _HIGH_BITS == 0
+    # Neighbours become tens and units, these hundreds, these the whole.
+    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    word = (word * np.uint64(10_000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+    return word, sound
+
+
+def _fields(data: bytes, first: int, last: int, name: str) -> tuple[bytes, ...]:
+    """Give image, type, count, number and coordinates of a contour, as written."""
+    values = []
+    at = first
+    for wanted in _ENCODED_TAGS:
+        tag, length = _unpack_header(data, at)
+        start = at + 8
+        at = start + length
+        if tag != wanted or at > last:
+            raise _wrong_fields(data, first, last, name)
+        values.append(data[start:at])
+    if at != last:
+        raise _wrong_fields(data, first, last, name)
+    return tuple(values)
+
+
+def _wrong_fields(data: bytes, first: int, last: int, name: str) -> VerificationError:
+    tags = [tag for tag, _, _ in implicit_elements(data, first, last)]
+    missing = ", ".join(keyword_for_tag(tag) for tag in _ALWAYS if tag not in tags)
+    if missing:
+        return VerificationError(f"{name} has a contour without {missing}.")
+    return VerificationError(f"{name} has a contour with more than belongs to it.")
+
+
+def _whole_numbers(texts: Sequence[bytes], name: str) -> list[int]:
+    digits = [text.rstrip(b" ") for text in texts]
+    sound = all(map(bytes.isdigit, digits)) and max(map(len, texts)) <= LONGEST["IS"]
+    expect(sound, f"{name} has a count that is no whole number.")
+    return list(map(int, digits))

@@ -1,36 +1,16 @@
 """What an RT Structure Set must hold: type 1 and 2 attributes of PS3.3 A.19.3, as data.
 
-Type 1 is there and has a value, type 2 is there. Some of type 3 are asked for as if they were of type 1, because our
-results always have them: readers find the images by them.
+Some of type 3 are asked for as if they were of type 1, because our results always have them: readers find the images by
+them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from node.dicom.strict_reading import Item
-from node.dicom.verification import expect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Required:
-    """The required attributes of a module, or of the items of one of its sequences."""
-
-    module: str
-    clause: str
-    # Sequences that lead to the items from the data set; none: the data set itself.
-    within: tuple[str, ...] = ()
-    type_1: tuple[str, ...] = ()
-    type_2: tuple[str, ...] = ()
-
+from node.dicom.required_attributes import CODE, REFERENCE, Required
 
 _REFERENCED_FRAME = ("ReferencedFrameOfReferenceSequence",)
 _REFERENCED_STUDY = (*_REFERENCED_FRAME, "RTReferencedStudySequence")
 _REFERENCED_SERIES = (*_REFERENCED_STUDY, "RTReferencedSeriesSequence")
 _OBSERVATION = ("RTROIObservationsSequence",)
 _IDENTIFICATION = (*_OBSERVATION, "RTROIIdentificationCodeSequence")
-_REFERENCE = ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")
-# Code Value is 1C: a long code has another attribute.
-_CODE = ("CodingSchemeDesignator", "CodeMeaning")
 
 REQUIRED = (
     Required(module="SOP Common", clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
@@ -75,7 +55,7 @@ REQUIRED = (
         module="Structure Set",
         clause="C.8.8.5",
         within=_REFERENCED_STUDY,
-        type_1=(*_REFERENCE, "RTReferencedSeriesSequence"),
+        type_1=(*REFERENCE, "RTReferencedSeriesSequence"),
     ),
     Required(
         module="Structure Set",
@@ -87,7 +67,7 @@ REQUIRED = (
         module="Image SOP Instance Reference Macro",
         clause="table 10-3",
         within=(*_REFERENCED_SERIES, "ContourImageSequence"),
-        type_1=_REFERENCE,
+        type_1=REFERENCE,
     ),
     Required(
         module="Structure Set",
@@ -100,13 +80,13 @@ REQUIRED = (
         module="SOP Instance Reference Macro",
         clause="table 10-11",
         within=("StructureSetROISequence", "DefinitionSourceSequence"),
-        type_1=(*_REFERENCE, "ReferencedSegmentNumber"),
+        type_1=(*REFERENCE, "ReferencedSegmentNumber"),
     ),
     Required(
         module="SOP Instance Reference Macro",
         clause="table 10-11",
         within=("PredecessorStructureSetSequence",),
-        type_1=_REFERENCE,
+        type_1=REFERENCE,
     ),
     Required(module="ROI Contour", clause="C.8.8.6", type_1=("ROIContourSequence",)),
     Required(
@@ -134,32 +114,14 @@ REQUIRED = (
         module="Code Sequence Macro",
         clause="table 8.8-1",
         within=(*_OBSERVATION, "SegmentedPropertyCategoryCodeSequence"),
-        type_1=_CODE,
+        type_1=CODE,
     ),
-    Required(module="Code Sequence Macro", clause="table 8.8-1", within=_IDENTIFICATION, type_1=_CODE),
+    Required(module="Code Sequence Macro", clause="table 8.8-1", within=_IDENTIFICATION, type_1=CODE),
     Required(
         module="Code Sequence Macro",
         clause="table 8.8-1",
         within=(*_IDENTIFICATION, "SegmentedPropertyTypeModifierCodeSequence"),
-        type_1=_CODE,
+        type_1=CODE,
     ),
     Required(module="Approval", clause="C.8.8.16", type_1=("ApprovalStatus",)),
 )
-
-
-def verify_required(data_set: Item) -> None:
-    """Raise VerificationError unless every required attribute is there, those of type 1 with a value."""
-    for required in REQUIRED:
-        for item in _items(data_set, required.within):
-            for keyword in (*required.type_1, *required.type_2):
-                expect(item.has(keyword), f"{keyword} is missing ({required.module}, {required.clause}).")
-            for keyword in required.type_1:
-                expect(not item.is_empty(keyword), f"{keyword} is empty ({required.module}, {required.clause}).")
-
-
-def _items(item: Item, within: tuple[str, ...]) -> Iterator[Item]:
-    if not within:
-        yield item
-        return
-    for inner in item.items(within[0]):
-        yield from _items(inner, within[1:])

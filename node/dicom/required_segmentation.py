@@ -1,44 +1,44 @@
-"""What a Segmentation must have (PS3.3 A.51): attributes of type 1 and 2, and those of type 1C whose condition holds.
+"""What a Segmentation must hold: type 1 and 2 attributes of PS3.3 A.51, and those of type 1C whose condition holds.
 
-Modules that are mandatory for what we write, by clause of PS3.3; sequences with what each of their items must have.
+Modules that are mandatory for what we write.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
+from node.dicom.required_attributes import CODE, REFERENCE, Required
 from node.domain.routing import SegmentationEncoding
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Required:
-    """Attributes, by keyword."""
-
-    # Where PS3.3 asks for them.
-    clause: str
-    # With a value.
-    type_1: Sequence[str] = ()
-    # With or without a value.
-    type_2: Sequence[str] = ()
-    # By sequence of type 1: what each item must have.
-    items: Mapping[str, "Required"] = field(default_factory=dict)
-
-
-CODE = Required(clause="8.8", type_1=("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
-REFERENCE = Required(clause="10.8", type_1=("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"))
+_SHARED_GROUPS = ("SharedFunctionalGroupsSequence",)
+_SEGMENT = ("SegmentSequence",)
+_REFERENCED_SERIES = ("ReferencedSeriesSequence",)
+_DERIVATION = ("DerivationImageSequence",)
+_SOURCE = (*_DERIVATION, "SourceImageSequence")
+# Our codes are short enough for Code Value.
+_SHORT_CODE = ("CodeValue", *CODE)
 
 OBJECT: Sequence[Required] = (
-    Required(clause="C.7.1.1", type_2=("PatientName", "PatientID", "PatientBirthDate", "PatientSex")),
+    Required(module="SOP Common", clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
+    Required(module="Patient", clause="C.7.1.1", type_2=("PatientName", "PatientID", "PatientBirthDate", "PatientSex")),
     Required(
+        module="General Study",
         clause="C.7.2.1",
         type_1=("StudyInstanceUID",),
         type_2=("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
     ),
-    Required(clause="C.8.20.1", type_1=("Modality", "SeriesInstanceUID", "SeriesNumber")),
-    Required(clause="C.7.4.1", type_1=("FrameOfReferenceUID",), type_2=("PositionReferenceIndicator",)),
+    Required(module="Segmentation Series", clause="C.8.20.1", type_1=("Modality", "SeriesInstanceUID", "SeriesNumber")),
     Required(
-        clause="C.7.5.2", type_1=("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
+        module="Frame of Reference",
+        clause="C.7.4.1",
+        type_1=("FrameOfReferenceUID",),
+        type_2=("PositionReferenceIndicator",),
     ),
     Required(
+        module="Enhanced General Equipment",
+        clause="C.7.5.2",
+        type_1=("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"),
+    ),
+    Required(
+        module="Image Pixel",
         clause="C.7.6.3",
         type_1=(
             "SamplesPerPixel",
@@ -53,82 +53,133 @@ OBJECT: Sequence[Required] = (
         ),
     ),
     Required(
+        module="Multi-frame Functional Groups",
         clause="C.7.6.16",
-        type_1=("InstanceNumber", "ContentDate", "ContentTime", "NumberOfFrames", "PerFrameFunctionalGroupsSequence"),
-        items={
-            "SharedFunctionalGroupsSequence": Required(
-                clause="C.7.6.16.2",
-                items={
-                    "PixelMeasuresSequence": Required(clause="C.7.6.16.2.1", type_1=("PixelSpacing", "SliceThickness")),
-                    "PlaneOrientationSequence": Required(clause="C.7.6.16.2.4", type_1=("ImageOrientationPatient",)),
-                },
-            )
-        },
+        type_1=(
+            "InstanceNumber",
+            "ContentDate",
+            "ContentTime",
+            "NumberOfFrames",
+            "SharedFunctionalGroupsSequence",
+            "PerFrameFunctionalGroupsSequence",
+        ),
     ),
     Required(
+        module="Multi-frame Functional Groups",
+        clause="C.7.6.16.2",
+        within=_SHARED_GROUPS,
+        type_1=("PixelMeasuresSequence", "PlaneOrientationSequence"),
+    ),
+    Required(
+        module="Pixel Measures",
+        clause="C.7.6.16.2.1",
+        within=(*_SHARED_GROUPS, "PixelMeasuresSequence"),
+        type_1=("PixelSpacing", "SliceThickness"),
+    ),
+    Required(
+        module="Plane Orientation",
+        clause="C.7.6.16.2.4",
+        within=(*_SHARED_GROUPS, "PlaneOrientationSequence"),
+        type_1=("ImageOrientationPatient",),
+    ),
+    Required(
+        module="Multi-frame Dimension",
         clause="C.7.6.17",
-        items={
-            "DimensionOrganizationSequence": Required(clause="C.7.6.17", type_1=("DimensionOrganizationUID",)),
-            "DimensionIndexSequence": Required(
-                clause="C.7.6.17",
-                type_1=("DimensionOrganizationUID", "DimensionIndexPointer", "FunctionalGroupPointer"),
-            ),
-        },
+        type_1=("DimensionOrganizationSequence", "DimensionIndexSequence"),
     ),
     Required(
+        module="Multi-frame Dimension",
+        clause="C.7.6.17",
+        within=("DimensionOrganizationSequence",),
+        type_1=("DimensionOrganizationUID",),
+    ),
+    Required(
+        module="Multi-frame Dimension",
+        clause="C.7.6.17",
+        within=("DimensionIndexSequence",),
+        type_1=("DimensionOrganizationUID", "DimensionIndexPointer", "FunctionalGroupPointer"),
+    ),
+    Required(
+        module="Segmentation Image",
         clause="C.8.20.2",
-        type_1=("ImageType", "SegmentationType", "ContentLabel", "LossyImageCompression"),
+        type_1=("ImageType", "SegmentationType", "ContentLabel", "LossyImageCompression", "SegmentSequence"),
         type_2=("ContentDescription",),
-        items={
-            "SegmentSequence": Required(
-                clause="C.8.20.4",
-                type_1=("SegmentNumber", "SegmentLabel", "SegmentAlgorithmType", "SegmentAlgorithmName"),
-                items={
-                    "SegmentedPropertyCategoryCodeSequence": CODE,
-                    "SegmentedPropertyTypeCodeSequence": CODE,
-                },
-            )
-        },
     ),
     Required(
-        clause="C.12.2",
-        items={
-            "ReferencedSeriesSequence": Required(
-                clause="C.12.2", type_1=("SeriesInstanceUID",), items={"ReferencedInstanceSequence": REFERENCE}
-            )
-        },
+        module="Segment Description",
+        clause="C.8.20.4",
+        within=_SEGMENT,
+        type_1=(
+            "SegmentNumber",
+            "SegmentLabel",
+            "SegmentAlgorithmType",
+            "SegmentAlgorithmName",
+            "SegmentedPropertyCategoryCodeSequence",
+            "SegmentedPropertyTypeCodeSequence",
+        ),
     ),
-    Required(clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
+    *(
+        Required(module="Code Sequence Macro", clause="table 8.8-1", within=(*_SEGMENT, sequence), type_1=_SHORT_CODE)
+        for sequence in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence")
+    ),
+    Required(module="Common Instance Reference", clause="C.12.2", type_1=_REFERENCED_SERIES),
+    Required(
+        module="Common Instance Reference",
+        clause="C.12.2",
+        within=_REFERENCED_SERIES,
+        type_1=("SeriesInstanceUID", "ReferencedInstanceSequence"),
+    ),
+    Required(
+        module="SOP Instance Reference Macro",
+        clause="table 10-11",
+        within=(*_REFERENCED_SERIES, "ReferencedInstanceSequence"),
+        type_1=REFERENCE,
+    ),
 )
 
-OBJECT_OF_ENCODING: Mapping[SegmentationEncoding, Required] = {
-    "binary": Required(clause="C.8.20.2"),
-    "fractional": Required(clause="C.8.20.2", type_1=("SegmentationFractionalType", "MaximumFractionalValue")),
-    "labelmap": Required(clause="C.8.20.2", type_1=("PixelPaddingValue",)),
+OBJECT_OF_ENCODING: Mapping[SegmentationEncoding, Sequence[Required]] = {
+    "binary": (),
+    "fractional": (
+        Required(
+            module="Segmentation Image",
+            clause="C.8.20.2",
+            type_1=("SegmentationFractionalType", "MaximumFractionalValue"),
+        ),
+    ),
+    "labelmap": (Required(module="Segmentation Image", clause="C.8.20.2", type_1=("PixelPaddingValue",)),),
 }
 
 # Functional groups of each frame.
-DERIVATION = Required(
-    clause="C.7.6.16.2.6",
-    items={
-        "DerivationImageSequence": Required(
-            clause="C.7.6.16.2.6",
-            items={
-                "DerivationCodeSequence": CODE,
-                "SourceImageSequence": Required(
-                    clause="C.7.6.16.2.6",
-                    type_1=("ReferencedSOPClassUID", "ReferencedSOPInstanceUID"),
-                    items={"PurposeOfReferenceCodeSequence": CODE},
-                ),
-            },
-        )
-    },
-)
-POSITION = Required(
-    clause="C.7.6.16.2.3",
-    items={"PlanePositionSequence": Required(clause="C.7.6.16.2.3", type_1=("ImagePositionPatient",))},
-)
-CONTENT = Required(
-    clause="C.7.6.16.2.2",
-    items={"FrameContentSequence": Required(clause="C.7.6.16.2.2", type_1=("DimensionIndexValues",))},
+FRAME: Sequence[Required] = (
+    Required(module="Derivation Image", clause="C.7.6.16.2.6", type_1=_DERIVATION),
+    Required(
+        module="Derivation Image",
+        clause="C.7.6.16.2.6",
+        within=_DERIVATION,
+        type_1=("DerivationCodeSequence", "SourceImageSequence"),
+    ),
+    Required(
+        module="Derivation Image",
+        clause="C.7.6.16.2.6",
+        within=_SOURCE,
+        type_1=(*REFERENCE, "PurposeOfReferenceCodeSequence"),
+    ),
+    *(
+        Required(module="Code Sequence Macro", clause="table 8.8-1", within=within, type_1=_SHORT_CODE)
+        for within in ((*_DERIVATION, "DerivationCodeSequence"), (*_SOURCE, "PurposeOfReferenceCodeSequence"))
+    ),
+    Required(module="Plane Position", clause="C.7.6.16.2.3", type_1=("PlanePositionSequence",)),
+    Required(
+        module="Plane Position",
+        clause="C.7.6.16.2.3",
+        within=("PlanePositionSequence",),
+        type_1=("ImagePositionPatient",),
+    ),
+    Required(module="Frame Content", clause="C.7.6.16.2.2", type_1=("FrameContentSequence",)),
+    Required(
+        module="Frame Content",
+        clause="C.7.6.16.2.2",
+        within=("FrameContentSequence",),
+        type_1=("DimensionIndexValues",),
+    ),
 )

@@ -1,33 +1,39 @@
-"""Read a data set that this node wrote, in Implicit VR Little Endian, believing no length and no value.
+"""Read a data set that this node wrote, in Implicit or Explicit VR Little Endian, believing no length and no value.
 
 pydicom reads what it can: it returns a value that is cut off, and numbers without their text. Here each element must
-end where its item ends, tags must rise, and values must obey their VR (PS3.5 6.2, 7.1.3, 7.5).
+end where its item ends, tags must rise, and values must obey their VR (PS3.5 6.2, 7.1, 7.5).
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+from pydicom.valuerep import PN_DELIMS, STANDARD_VR, TEXT_VR_DELIMS
 
 from node.dicom.verification import expect
 from node.domain.errors import VerificationError
 
 # Tag and length, 8 bytes, of an element or item.
 _unpack_header = Struct("<HHL").unpack_from
-# The same with a VR (PS3.5 7.1.2), of which the length has two bytes.
+# The same with a VR (PS3.5 7.1.2), of which the length has two bytes, or with two reserved ones before four.
 _unpack_explicit_header = Struct("<HH2sH").unpack_from
+_unpack_length = Struct("<L").unpack_from
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_ANY_VR = frozenset(vr.value.encode() for vr in STANDARD_VR)
+_UNDEFINED_LENGTH = 0xFFFF_FFFF
 # Group Length of group 0002, before its value.
 _FILE_META_START = b"DICM\x02\x00\x00\x00UL\x04\x00"
+PIXEL_DATA = 0x7FE0_0010
 _ITEM = 0xFFFE_E000
 _SPECIFIC_CHARACTER_SET = 0x0008_0005
 # Ours go six deep; a damaged length must not be followed for ever.
 _DEEPEST = 16
 
+DISORDER = "The written object is malformed: its elements are not in order."
 CUT = "The written object is malformed: an element ends beyond what holds it."
 
 # Longest value in characters (PS3.5 table 6.2-1); of PN, each component group.
@@ -72,7 +78,7 @@ class Item:
     def number(self, keyword: str) -> int:
         """Give a value of IS, or of US."""
         value = self.values[tag_of(keyword)]
-        if dictionary_VR(tag_of(keyword)) == "US":
+        if vr_of(tag_of(keyword)).startswith("US"):
             expect(len(value) == 2, f"{keyword} is not one number.")
             return int.from_bytes(value, "little")
         return int(value)
@@ -80,6 +86,10 @@ class Item:
     def numbers(self, keyword: str) -> list[int]:
         """Give the values of IS; none where it is not there."""
         return [int(text) for text in self.values[tag_of(keyword)].split(b"\\")] if self.has(keyword) else []
+
+    def decimals(self, keyword: str) -> list[float]:
+        """Give the values of DS."""
+        return [float(text) for text in self.values[tag_of(keyword)].split(b"\\")]
 
     def items(self, keyword: str) -> list["Item"]:
         """Give the items of a sequence; none where it is not there."""
@@ -100,7 +110,10 @@ class Item:
         """Tell whether an element that is there has no value or no item."""
         tag = tag_of(keyword)
         first, last = self.left.get(tag, (0, 0))
-        return not (self.values.get(tag, b"").strip(b"\0 ") or self.sequences.get(tag) or first < last)
+        value = self.values.get(tag, b"")
+        # What pads a text is a number elsewhere.
+        value = value.strip(b"\0 ") if vr_of(tag) in LONGEST else value
+        return not (value or self.sequences.get(tag) or first < last)
 
     def all_items(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], "Item"]]:
         """Give this one and every item below it, with the keywords of the sequences that lead there."""
@@ -110,6 +123,11 @@ class Item:
                 yield from item.all_items((*path, keyword_for_tag(tag)))
 
 
+# Tag, start and end of the value of each element between two offsets, in the order of their tags.
+Found = list[tuple[int, int, int]]
+Elements = Callable[[bytes, int, int], Found]
+
+
 @lru_cache(maxsize=1024)
 def tag_of(keyword: str) -> int:
     """Give the tag as a number; LookupError where there is none."""
@@ -117,6 +135,59 @@ def tag_of(keyword: str) -> int:
     if tag is None:
         raise LookupError(keyword)
     return tag
+
+
+@lru_cache(maxsize=1024)
+def vr_of(tag: int) -> str:
+    """Give the VR by the standard, as in "US or SS" where it has several."""
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+
+
+class Reader:
+    """Reads items of one object; what it found to obey its VR is not looked at again.
+
+    Parameters
+    ----------
+    elements_of
+        How the elements are encoded: ``implicit_elements`` or ``explicit_elements``.
+    leave
+        Tags of elements to be left as they are.
+    """
+
+    def __init__(self, data: bytes, elements_of: Elements, leave: Collection[int] = ()) -> None:
+        self._data, self._elements_of, self._leave = data, elements_of, leave
+        self._sound: set[tuple[str, bytes, tuple[str, ...]]] = set()
+
+    def item(self, first: int, last: int) -> Item:
+        """Read the elements between two offsets, and the items of their sequences.
+
+        Raises
+        ------
+        VerificationError
+            An element breaks its bounds, its order or its VR; of which ValueError and others may say so too.
+        """
+        return self._item(first, last, tuple(convert_encodings("")), 0)
+
+    def _item(self, first: int, last: int, encodings: tuple[str, ...], depth: int) -> Item:
+        expect(depth <= _DEEPEST, "The written object is malformed: its sequences are too deep.")
+        item, data = Item(), self._data
+        for tag, start, end in self._elements_of(data, first, last):
+            if tag in self._leave:
+                item.left[tag] = start, end
+                continue
+            vr = vr_of(tag)
+            if vr == "SQ":
+                item.sequences[tag] = [self._item(*bounds, encodings, depth + 1) for bounds in items(data, start, end)]
+                continue
+            value = item.values[tag] = data[start:end]
+            if tag == _SPECIFIC_CHARACTER_SET:
+                encodings = tuple(convert_encodings([one.strip() for one in value.decode("ascii").split("\\")]))
+                _check(tag, vr, value, encodings)
+            elif (vr, value, encodings) not in self._sound:
+                _check(tag, vr, value, encodings)
+                if vr != "UN":
+                    self._sound.add((vr, value, encodings))
+        return item
 
 
 def read_file_meta(data: bytes) -> tuple[Item, int]:
@@ -132,64 +203,54 @@ def read_file_meta(data: bytes) -> tuple[Item, int]:
     )
     end = 144 + int.from_bytes(data[140:144], "little")
     expect(end <= len(data), CUT)
-    meta = Item()
-    before, first = 0x0002_0000, 144
-    while first < end:
-        group, element, vr, length = _unpack_explicit_header(data, first)
-        tag, start = group << 16 | element, first + 8
-        if vr == b"OB":
-            # Two reserved bytes were taken for the length.
-            length, start = int.from_bytes(data[first + 8 : first + 12], "little"), first + 12
-        first = start + length
-        expect(before < tag <= 0x0002_FFFF and vr == _vr_of(tag).encode(), "Its file meta information is malformed.")
-        expect(first <= end, CUT)
-        before = tag
-        meta.values[tag] = data[start:first]
-        _check(tag, vr.decode(), data[start:first], convert_encodings(""))
+    meta = Reader(data, explicit_elements).item(144, end)
+    expect(all(tag >> 16 == 2 for tag in (*meta.values, *meta.sequences)), "Its file meta information is malformed.")
     return meta, end
 
 
-def read_item(data: bytes, first: int, last: int, leave: Collection[int] = ()) -> Item:
-    """Read the elements between two offsets, and the items of their sequences.
-
-    Raises
-    ------
-    VerificationError
-        An element breaks its bounds, its order or its VR; of which ValueError and others may say so too.
-    """
-    return _read_item(data, first, last, leave, convert_encodings(""), 0)
-
-
-def _read_item(data: bytes, first: int, last: int, leave: Collection[int], encodings: list[str], depth: int) -> Item:
-    expect(depth <= _DEEPEST, "The written object is malformed: its sequences are too deep.")
-    item = Item()
-    for tag, start, end in elements(data, first, last):
-        vr = _vr_of(tag)
-        if tag in leave:
-            item.left[tag] = start, end
-        elif vr == "SQ":
-            item.sequences[tag] = [
-                _read_item(data, *bounds, leave, encodings, depth + 1) for bounds in items(data, start, end)
-            ]
-        else:
-            item.values[tag] = data[start:end]
-            if tag == _SPECIFIC_CHARACTER_SET:
-                encodings = convert_encodings([one.strip() for one in data[start:end].decode("ascii").split("\\")])
-            _check(tag, vr, data[start:end], encodings)
-    return item
-
-
-def elements(data: bytes, first: int, last: int) -> list[tuple[int, int, int]]:
-    """Give tag, start and end of the value of each element between two offsets, in the order of their tags."""
+def implicit_elements(data: bytes, first: int, last: int) -> Found:
+    """Give the elements of a data set or an item in Implicit VR Little Endian (PS3.5 7.1.3)."""
     found = []
     before = -1
     while first < last:
-        tag, start, end = _header(data, first, last)
+        tag, start, first = _header(data, first, last)
         if tag <= before:
-            raise VerificationError("The written object is malformed: its elements are not in order.")
-        found.append((tag, start, end))
-        before, first = tag, end
+            raise VerificationError(DISORDER)
+        found.append((tag, start, first))
+        before = tag
     return found
+
+
+def explicit_elements(data: bytes, first: int, last: int) -> Found:
+    """Give the elements of a data set or an item in Explicit VR Little Endian (PS3.5 7.1.2), each of the VR it must be.
+
+    Pixel Data may have undefined length: it is the last element of a data set (PS3.5 7.3).
+    """
+    found = []
+    before = -1
+    while first < last:
+        group, element, vr, length = _unpack_explicit_header(data, first)
+        tag, first = group << 16 | element, first + 8
+        if vr in _LONG_VRS:
+            (length,) = _unpack_length(data, first)
+            first += 4
+            if length == _UNDEFINED_LENGTH and tag == PIXEL_DATA:
+                length = last - first
+        if tag <= before:
+            raise VerificationError(DISORDER)
+        if first + length > last:
+            raise VerificationError(CUT)
+        if vr not in _encoded_vrs(tag):
+            raise VerificationError(f"{_name(tag)} has another VR than its own.")
+        found.append((tag, first, first + length))
+        before, first = tag, first + length
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _encoded_vrs(tag: int) -> Collection[bytes]:
+    """Give the VRs that an element may have; a private one, any."""
+    return [vr.encode() for vr in vr_of(tag).split(" or ")] if dictionary_has_tag(tag) else _ANY_VR
 
 
 def items(data: bytes, first: int, last: int) -> list[tuple[int, int]]:
@@ -215,12 +276,7 @@ def _header(data: bytes, first: int, last: int) -> tuple[int, int, int]:
     return group << 16 | element, first + 8, end
 
 
-@lru_cache(maxsize=1024)
-def _vr_of(tag: int) -> str:
-    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
-
-
-def _check(tag: int, vr: str, value: bytes, encodings: list[str]) -> None:
+def _check(tag: int, vr: str, value: bytes, encodings: Sequence[str]) -> None:
     """Raise VerificationError unless a value obeys its VR."""
     if vr == "UN" and not tag >> 16 & 1:
         raise VerificationError(f"{_name(tag)} is an attribute that the standard does not know.")
@@ -228,7 +284,7 @@ def _check(tag: int, vr: str, value: bytes, encodings: list[str]) -> None:
         raise VerificationError(f"{_name(tag)} has an odd length.")
     if vr not in LONGEST:
         return
-    text = decode_bytes(value, encodings, _DELIMITERS) if vr in _OF_CHARACTER_SET else value.decode("ascii")
+    text = decode_bytes(value, list(encodings), _DELIMITERS) if vr in _OF_CHARACTER_SET else value.decode("ascii")
     for one in [text] if vr in _SINGLE else text.split("\\"):
         _check_one(tag, vr, one.rstrip("\0 " if vr == "UI" else " "))
 
@@ -238,7 +294,7 @@ def _check_one(tag: int, vr: str, text: str) -> None:
         raise VerificationError(f"{_name(tag)} has bytes that are not of its character set.")
     longest = max(map(len, text.split("="))) if vr == "PN" else len(text)
     if longest > LONGEST[vr]:
-        raise VerificationError(f"{_name(tag)} has a value of {longest} characters; {vr} holds {LONGEST[vr]}.")
+        raise VerificationError(f"{_name(tag)} has a value of {longest} characters, longer than {LONGEST[vr]} ({vr}).")
     # The source's own character set, as the source calls it.
     form = None if tag == _SPECIFIC_CHARACTER_SET else _FORM.get(vr)
     if form is not None and form.fullmatch(text) is None:

@@ -7,20 +7,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from node.dicom.contour_reading import WrittenContours, read_contours
-from node.dicom.required_rtstruct import verify_required
-from node.dicom.strict_reading import Item, items, read_file_meta, read_item, tag_of
-from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, expect, malformed_is_an_error
+from node.dicom.required_attributes import verify_required
+from node.dicom.required_rtstruct import REQUIRED
+from node.dicom.strict_reading import Item, Reader, implicit_elements, items, read_file_meta, tag_of
+from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, Images, expect, malformed_is_an_error
 from node.dicom.wording import unique_names
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
 from node.domain.profiles import RoiName
 from node.domain.row_changes import Places, RowChanges, held
-from node.domain.scanlines import Points, odd, toggles
+from node.domain.scanlines import Points, crossings, odd
 from node.domain.series import SeriesManifest
 from node.domain.structures import StructureDefinition
 from node.domain.volume import LabelMap
@@ -95,8 +95,8 @@ def _data_set(written: bytes) -> Item:
     expect(
         meta.text("TransferSyntaxUID") == IMPLICIT_VR_LITTLE_ENDIAN, "The result is not in Implicit VR Little Endian."
     )
-    data_set = read_item(written, start, len(written), leave=(tag_of("ContourSequence"),))
-    verify_required(data_set)
+    data_set = Reader(written, implicit_elements, leave=(tag_of("ContourSequence"),)).item(start, len(written))
+    verify_required(data_set, REQUIRED)
     expect(data_set.text("SOPClassUID") == RT_STRUCTURE_SET_STORAGE, "The result is no RT Structure Set.")
     named = meta.text("MediaStorageSOPClassUID"), meta.text("MediaStorageSOPInstanceUID")
     expect(
@@ -254,9 +254,10 @@ def _verify_contours(written: bytes, data_set: Item, listed: Mapping[str, _Liste
 def _verify_content(name: str, contours: WrittenContours | None, wanted: Places, images: "_Images") -> None:
     """Raise VerificationError unless the filling changes an odd number of times where it is to, and nowhere else."""
     crossed = images.crossings(contours, name) if contours is not None else NO_CROSSING
-    both = np.sort(np.concatenate([crossed.places, wanted]))
-    if len(both) % 2 or not np.array_equal(both[::2], both[1::2]):
-        raise VerificationError(f"{name} differs from the label map in {held(odd(both))} of {held(wanted)} voxels.")
+    changes = odd(crossed.places)
+    if not np.array_equal(changes, wanted):
+        differ = odd(np.concatenate([changes, wanted]))
+        raise VerificationError(f"{name} differs from the label map in {held(differ)} of {held(wanted)} voxels.")
     if contours is not None and contours.geometric_type == "CLOSED_PLANAR":
         expect(
             held(np.sort(crossed.places_of_each)) == held(wanted),
@@ -283,7 +284,7 @@ class _Images:
         planes = manifest.grid.planes
         self._grid: Grid = manifest.grid
         self._sop_class_uid = manifest.sop_class_uid
-        self._index = {(plane.sop_instance_uid, plane.frame_number): index for index, plane in enumerate(planes)}
+        self._images = Images(manifest.grid)
         self._known: dict[bytes, int] = {}
         self._positions = np.array([plane.position_lps_mm for plane in planes])
         # From millimetres away from the first pixel to (row, column), least squares: rounded direction cosines are not
@@ -295,9 +296,11 @@ class _Images:
             )
             for plane in planes
         ]
-        self._to_pixels = np.linalg.pinv(np.array(steps))
         normals = np.cross([plane.orientation[:3] for plane in planes], [plane.orientation[3:] for plane in planes])
-        self._normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        # What row, column and millimetres off the plane grow by along x, y, z: shape (3, 3, planes).
+        ways = np.concatenate([np.linalg.pinv(np.array(steps)), normals[:, :, np.newaxis]], axis=2).transpose(2, 1, 0)
+        self._ways = ways[:, :, :1] if (ways == ways[:, :, :1]).all() else ways
 
     def plane_of(self, image_sequence: bytes) -> int:
         """Give which plane a Contour Image Sequence means; contours of a plane have the same."""
@@ -309,15 +312,13 @@ class _Images:
     def _read(self, image_sequence: bytes) -> int:
         bounds = items(image_sequence, 0, len(image_sequence))
         expect(len(bounds) == 1, "A contour names several images.")
-        reference = read_item(image_sequence, *bounds[0])
+        reference = Reader(image_sequence, implicit_elements).item(*bounds[0])
         frames: list[int | None] = [*reference.numbers("ReferencedFrameNumber")] or [None]
         expect(
             reference.text("ReferencedSOPClassUID") == self._sop_class_uid and len(frames) == 1,
             "A contour names an image of another class, or several frames.",
         )
-        key = reference.text("ReferencedSOPInstanceUID"), frames[0]
-        expect(key in self._index, "A contour names an image that is not of the series.")
-        return self._index[key]
+        return self._images.index_of(reference.text("ReferencedSOPInstanceUID"), frames[0], "A contour")
 
     def crossings(self, contours: WrittenContours, name: str) -> _Crossings:
         """Give where contours cross the rows of pixels of their images.
@@ -327,9 +328,7 @@ class _Images:
         VerificationError
             A point is off its plane or outside the image.
         """
-        pixels = self._pixels(contours, name)
-        ends = np.cumsum(contours.counts).tolist()
-        crossed = toggles([pixels[first:last] for first, last in pairwise([0, *ends])])
+        crossed = crossings(self._pixels(contours, name), contours.counts)
         _, rows, columns = self._grid.shape
         on_plane = crossed.row * (columns + 1) + crossed.column
         size = rows * (columns + 1)
@@ -338,12 +337,16 @@ class _Images:
     def _pixels(self, contours: WrittenContours, name: str) -> Points:
         """Give (row, column) of the points."""
         plane_of_point = np.repeat(contours.planes, contours.counts)
-        away = contours.points_lps_mm - self._positions[plane_of_point]
-        off_plane_mm = np.abs(np.einsum("ni,ni->n", away, self._normals[plane_of_point])).max()
-        expect(off_plane_mm <= OFF_PLANE_MM, f"{name} has a contour {off_plane_mm:.3f} mm off the image that it names.")
-        pixels: Points = np.einsum("ni,nij->nj", away, self._to_pixels[plane_of_point])
+        x, y, z = (contours.points_lps_mm - self._positions[plane_of_point]).T
+        ways = self._ways if self._ways.shape[2] == 1 else self._ways[:, :, plane_of_point]
+        # Not as a product of matrices: that may round equal points differently, and the two sides of a keyhole's
+        # channel must cross the same pixels.
+        row, column, off_plane_mm = (x * along[0] + y * along[1] + z * along[2] for along in ways)
+        farthest_mm = np.abs(off_plane_mm).max()
+        expect(farthest_mm <= OFF_PLANE_MM, f"{name} has a contour {farthest_mm:.3f} mm off the image that it names.")
         # A single voxel on the border keeps its area by reaching 0.71 pixels beyond its centre. What lies a whole pixel
         # beyond the outermost centres would hold pixels that there are not.
-        inside = bool((pixels > -1).all() and (pixels < self._grid.shape[1:]).all())
-        expect(inside, f"{name} has a point outside the image that it names.")
-        return pixels
+        _, rows, columns = self._grid.shape
+        inside = row.min() > -1 and row.max() < rows and column.min() > -1 and column.max() < columns
+        expect(bool(inside), f"{name} has a point outside the image that it names.")
+        return np.stack([row, column], axis=1)

@@ -1,37 +1,41 @@
 """Read a written Segmentation back, as a receiver would, and hold it against the label map."""
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
-from node.dicom.encoded import Elements, elements
-from node.dicom.part10 import start_of_data_set
+from node.dicom.required_attributes import verify_required
 from node.dicom.required_segmentation import OBJECT, OBJECT_OF_ENCODING
-from node.dicom.verification import ANOTHER_GRID, Images, expect, malformed_is_an_error
-from node.dicom.verify_attributes import verify_required, verify_values
-from node.dicom.verify_frames import BitFrames, Pixels, Place, Places, byte_frames
+from node.dicom.strict_reading import PIXEL_DATA, Item, Reader, explicit_elements, read_file_meta
+from node.dicom.verification import ANOTHER_GRID, expect, malformed_is_an_error
+from node.dicom.verify_frames import PER_FRAME_GROUPS, Place, Places
+from node.dicom.verify_pixels import bits_above, changed_bits, changed_numbers, stored_bits, stored_numbers
 from node.dicom.wording import unique_names
 from node.domain.grid import Grid
-from node.domain.masks import BACKGROUND, members
+from node.domain.masks import BACKGROUND
 from node.domain.routing import SegmentationEncoding
+from node.domain.row_changes import Places as Changes
+from node.domain.row_changes import RowChanges, held
 from node.domain.series import SeriesManifest
 from node.domain.structures import StructureDefinition
 from node.domain.volume import LabelMap
-
-Labels = NDArray[Any]
 
 # PS3.4 B.5; pydicom 3.0 has no name for it.
 LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 
 # What we store for certainty; above half of it is inside.
 MAXIMUM_FRACTIONAL_VALUE = 255
+
+# Name and structure of each Segment Number.
+Segments = Mapping[int, tuple[str, StructureDefinition]]
+
+# PS3.5 9.1: components without leading zeros. Those of others may have them, and must be named as they are.
+_OWN_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +65,6 @@ _KINDS: Mapping[SegmentationEncoding, _Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Structure:
-    """What a segment must hold, and how it differs."""
-
-    name: str
-    values: tuple[int, ...]
-    # Voxels on each plane.
-    voxels: NDArray[np.int64]
-    # Voxels that differ, by the index of each plane that has a frame.
-    changed: dict[int, int] = field(default_factory=dict)
-
-    def verify(self) -> None:
-        """Raise VerificationError where a voxel differs; an image without a frame has none (PS3.3 C.8.20.2)."""
-        lost = np.delete(self.voxels, list(self.changed)).sum()
-        changed = sum(self.changed.values()) + int(lost)
-        expect(changed == 0, f"{self.name} differs from the label map in {changed} of {self.voxels.sum()} voxels.")
-
-
 def verify_segmentation(
     written: bytes,
     label_map: LabelMap,
@@ -100,178 +86,145 @@ def verify_segmentation(
     """
     with malformed_is_an_error():
         expect(label_map.grid.planes == manifest.grid.planes, ANOTHER_GRID)
-        found = elements(written, start_of_data_set(written), len(written))
-        verify_required(written, found, [*OBJECT, OBJECT_OF_ENCODING[encoding]])
-        verify_values(written, found)
-        header = dcmread(io.BytesIO(written), stop_before_pixels=True)
-        _verify_kind(header, encoding)
+        meta, start = read_file_meta(written)
+        reader = Reader(written, explicit_elements, leave=(PER_FRAME_GROUPS, PIXEL_DATA))
+        header = reader.item(start, len(written))
+        verify_required(header, [*OBJECT, *OBJECT_OF_ENCODING[encoding]])
+        _verify_kind(header, meta, encoding)
         _verify_place(header, manifest)
-        segments = _segments(header, _structures(label_map, definitions), encoding)
-        places = list(Places(written, found, Images(manifest.grid)).of_frames)
-        expect(len(places) == int(header.NumberOfFrames), "The number of frames is wrong.")
-        _verify_frames(written, found, header, places, segments, label_map)
+        changes = RowChanges(label_map)
+        segments = _segments(header, _structures(changes, definitions), encoding)
+        frames = Places(written, header, reader, manifest).of_frames
+        expect(len(frames) == header.number("NumberOfFrames"), "The number of frames is wrong.")
+        # In a label map the pixels tell the segment.
+        known = {0} if encoding == "labelmap" else segments.keys()
+        expect({segment for segment, _ in frames} <= known, "A frame is not of one of the segments.")
+        changed = _changed(written, header, list(frames), segments, label_map, changes)
+        expect(max(changed, default=0) <= len(segments), "A pixel has a number that no segment has.")
+        for number, (name, definition) in segments.items():
+            voxels = f"{changed[number]} of {held(changes.of(definition))} voxels" if changed[number] else ""
+            expect(not voxels, f"{name} differs from the label map in {voxels}.")
 
 
-def _verify_kind(header: Dataset, encoding: SegmentationEncoding) -> None:
-    kind, meta = _KINDS[encoding], header.file_meta
-    classes = {header.SOPClassUID, meta.MediaStorageSOPClassUID}
+def _verify_kind(header: Item, meta: Item, encoding: SegmentationEncoding) -> None:
+    kind = _KINDS[encoding]
+    classes = {header.text("SOPClassUID"), meta.text("MediaStorageSOPClassUID")}
     expect(classes == {kind.sop_class_uid}, f"The SOP Class is not {kind.sop_class_uid}.")
-    expect(meta.MediaStorageSOPInstanceUID == header.SOPInstanceUID, "The file names another instance.")
-    expect(meta.TransferSyntaxUID in kind.transfer_syntax_uids, "The Transfer Syntax is another one.")
-    expect(header.Modality == "SEG", "The Modality is not SEG.")
-    expect(header.SegmentationType == encoding.upper(), f"The Segmentation Type is not {encoding.upper()}.")
-    bits = header.BitsAllocated
+    same = meta.text("MediaStorageSOPInstanceUID") == header.text("SOPInstanceUID")
+    expect(same, "The file names another instance.")
+    expect(meta.text("TransferSyntaxUID") in kind.transfer_syntax_uids, "The Transfer Syntax is another one.")
+    expect(header.text("Modality") == "SEG", "The Modality is not SEG.")
+    expect(header.text("SegmentationType") == encoding.upper(), f"The Segmentation Type is not {encoding.upper()}.")
+    bits = header.number("BitsAllocated")
     expect(
-        bits in kind.bits_allocated and (header.BitsStored, header.HighBit) == (bits, bits - 1),
+        bits in kind.bits_allocated and (header.number("BitsStored"), header.number("HighBit")) == (bits, bits - 1),
         "Bits Allocated, Bits Stored and High Bit are not those of its type.",
     )
-    pixel = header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation
-    expect(pixel == (1, "MONOCHROME2", 0), "Pixels are not unsigned MONOCHROME2.")
+    monochrome = header.text("PhotometricInterpretation") == "MONOCHROME2"
+    one_unsigned = header.number("SamplesPerPixel") == 1 and header.number("PixelRepresentation") == 0
+    expect(monochrome and one_unsigned, "Pixels are not unsigned MONOCHROME2.")
     if encoding == "fractional":
-        expect(header.SegmentationFractionalType == "PROBABILITY", "The fractions are not probabilities.")
-        expect(header.MaximumFractionalValue == MAXIMUM_FRACTIONAL_VALUE, "Certainty is not stored as 255.")
+        kept = header.text("SegmentationFractionalType")
+        expect(kept == "PROBABILITY", "The fractions are not probabilities.")
+        certainty = header.number("MaximumFractionalValue")
+        expect(certainty == MAXIMUM_FRACTIONAL_VALUE, "Certainty is not stored as 255.")
     if encoding == "labelmap":
-        expect(header.PixelPaddingValue == BACKGROUND, "The Pixel Padding Value is not the background.")
+        padding = header.number("PixelPaddingValue")
+        expect(padding == BACKGROUND, "The Pixel Padding Value is not the background.")
 
 
-def _verify_place(header: Dataset, manifest: SeriesManifest) -> None:
-    expect(str(header.StudyInstanceUID) == manifest.study_instance_uid, "The result is in another study.")
+def _verify_place(header: Item, manifest: SeriesManifest) -> None:
+    expect(header.text("StudyInstanceUID") == manifest.study_instance_uid, "The result is in another study.")
     expect(
-        str(header.FrameOfReferenceUID) == manifest.frame_of_reference_uid,
+        header.text("FrameOfReferenceUID") == manifest.frame_of_reference_uid,
         "The result is in another frame of reference.",
     )
-    expect((header.Rows, header.Columns) == manifest.grid.shape[1:], "The frames have another size than the images.")
-    (series,) = header.ReferencedSeriesSequence
+    shape = header.number("Rows"), header.number("Columns")
+    expect(shape == manifest.grid.shape[1:], "The frames have another size than the images.")
+    series = header.item("ReferencedSeriesSequence")
+    own_series = header.text("SeriesInstanceUID")
     expect(
-        str(series.SeriesInstanceUID) == manifest.series_instance_uid != str(header.SeriesInstanceUID),
+        series.text("SeriesInstanceUID") == manifest.series_instance_uid != own_series,
         "The result refers to another series, or is in it.",
     )
-    received = {plane.sop_instance_uid for plane in manifest.grid.planes}
-    for references in (series.ReferencedInstanceSequence, header.SourceImageSequence):
-        named = [str(item.ReferencedSOPInstanceUID) for item in references]
-        expect(sorted(named) == sorted(received), "The referenced images are not those of the series.")
+    dimensions = header.item("DimensionOrganizationSequence").text("DimensionOrganizationUID")
+    own = header.text("SOPInstanceUID"), own_series, dimensions
+    expect(all(_OWN_UID.fullmatch(uid) for uid in own), "A UID is malformed.")
+    received = sorted({(manifest.sop_class_uid, plane.sop_instance_uid) for plane in manifest.grid.planes})
+    for references in (series.items("ReferencedInstanceSequence"), header.items("SourceImageSequence")):
+        named = [(one.text("ReferencedSOPClassUID"), one.text("ReferencedSOPInstanceUID")) for one in references]
+        expect(sorted(named) == received, "The referenced images are not those of the series.")
     _verify_measures(header, manifest.grid)
 
 
-def _verify_measures(header: Dataset, grid: Grid) -> None:
-    (shared,) = header.SharedFunctionalGroupsSequence
-    (measures,), (orientation,) = shared.PixelMeasuresSequence, shared.PlaneOrientationSequence
+def _verify_measures(header: Item, grid: Grid) -> None:
+    shared = header.item("SharedFunctionalGroupsSequence")
+    measures = shared.item("PixelMeasuresSequence")
+    cosines = shared.item("PlaneOrientationSequence").decimals("ImageOrientationPatient")
+    spacing_mm = measures.decimals("PixelSpacing")
+    between = [grid.slice_spacing_mm]
+    if measures.has("SpacingBetweenSlices"):
+        between = measures.decimals("SpacingBetweenSlices")
     plane = grid.planes[0]
-    cosines = np.array(orientation.ImageOrientationPatient, dtype=np.float64)
-    spacing = np.array(measures.PixelSpacing, dtype=np.float64)
-    between = float(measures.get("SpacingBetweenSlices", grid.slice_spacing_mm))
     expect(
-        bool(
-            np.allclose(cosines, plane.orientation, atol=1e-6)
-            and np.allclose(spacing, plane.pixel_spacing_mm, rtol=1e-6)
-            and np.isclose(between, grid.slice_spacing_mm, rtol=1e-2)
-        ),
+        len(cosines) == 6
+        and len(spacing_mm) == 2
+        and np.allclose(cosines, plane.orientation, atol=1e-6)
+        and np.allclose(spacing_mm, plane.pixel_spacing_mm, rtol=1e-6)
+        and np.allclose(between, grid.slice_spacing_mm, rtol=1e-2),
         "Orientation or spacing of the frames is not that of the images.",
     )
 
 
-def _structures(label_map: LabelMap, definitions: Sequence[StructureDefinition]) -> list[_Structure]:
+def _structures(changes: RowChanges, definitions: Sequence[StructureDefinition]) -> dict[str, StructureDefinition]:
     """Give the structures that have voxels, in their order, by the name that the result must give them."""
-    counts = _counts(label_map.labels)
-    voxels = [_voxels(counts, definition.label_values) for definition in definitions]
-    found = [
-        (definition, of_planes) for definition, of_planes in zip(definitions, voxels, strict=True) if of_planes.any()
-    ]
-    names = unique_names([definition.name for definition, _ in found])
-    return [
-        _Structure(name=name, values=definition.label_values, voxels=of_planes)
-        for name, (definition, of_planes) in zip(names, found, strict=True)
-    ]
+    found = [definition for definition in definitions if not changes.values.isdisjoint(definition.label_values)]
+    return dict(zip(unique_names([definition.name for definition in found]), found, strict=True))
 
 
-def _counts(labels: Labels) -> NDArray[np.int64]:
-    """Count the voxels of each value on each plane, shape (slices, largest value + 1), run by run."""
-    counts = np.zeros((len(labels), int(labels.max()) + 1), dtype=np.int64)
-    for index, plane in enumerate(labels):
-        flat = plane.reshape(-1)
-        ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), len(flat) - 1)
-        counts[index] = np.bincount(flat[ends], np.diff(ends, prepend=-1), counts.shape[1])
-    return counts
-
-
-def _voxels(counts: NDArray[np.int64], values: Sequence[int]) -> NDArray[np.int64]:
-    there = sorted({value for value in values if BACKGROUND < value < counts.shape[1]})
-    return np.asarray(counts[:, there].sum(axis=1), dtype=np.int64)
-
-
-def _segments(
-    header: Dataset, structures: Sequence[_Structure], encoding: SegmentationEncoding
-) -> dict[int, _Structure]:
+def _segments(header: Item, structures: Mapping[str, StructureDefinition], encoding: SegmentationEncoding) -> Segments:
     """Give the structure of each Segment Number; a label map has the background as number 0 besides."""
-    named = [(int(item.SegmentNumber), str(item.SegmentLabel)) for item in header.SegmentSequence]
+    named = [(item.number("SegmentNumber"), item.text("SegmentLabel")) for item in header.items("SegmentSequence")]
     if encoding == "labelmap":
         expect(named[0][0] == BACKGROUND, "The background is not described.")
         named = named[1:]
-    wanted = {structure.name: structure for structure in structures}
     expect(
-        sorted(name for _, name in named) == sorted(wanted),
+        sorted(name for _, name in named) == sorted(structures),
         "The segments are not those of the structures that have voxels.",
     )
     expect([number for number, _ in named] == list(range(1, len(named) + 1)), "Segments are not numbered from 1.")
-    return {number: wanted[name] for number, name in named}
+    return {number: (name, structures[name]) for number, name in named}
 
 
-def _verify_frames(
-    written: bytes,
-    found: Elements,
-    header: Dataset,
-    places: Sequence[Place],
-    segments: Mapping[int, _Structure],
-    label_map: LabelMap,
-) -> None:
-    if header.SegmentationType == "BINARY":
-        _compare_bits(BitFrames(written, found, len(places), header.Rows * header.Columns), places, segments, label_map)
-    else:
-        shape = header.Rows, header.Columns
-        frames = zip(places, byte_frames(written, found, len(places), shape, header.BitsAllocated), strict=True)
-        compare = _compare_fractions if header.SegmentationType == "FRACTIONAL" else _compare_numbers
-        compare(frames, segments, label_map)
-    for structure in segments.values():
-        structure.verify()
+def _changed(
+    written: bytes, header: Item, places: Sequence[Place], segments: Segments, label_map: LabelMap, changes: RowChanges
+) -> Counter[int]:
+    """Count the voxels that differ, by Segment Number."""
+    bounds, bits = header.left[PIXEL_DATA], header.number("BitsAllocated")
+    shape = label_map.grid.shape
+    size = shape[1] * shape[2]
+    if bits == 1:
+        stored = stored_bits(written, bounds, len(places), size)
+        return changed_bits(stored, places, _wanted(segments, changes), shape)
+    frames = stored_numbers(written, bounds, len(places), shape[1:], bits)
+    if header.text("SegmentationType") == "FRACTIONAL":
+        stored = bits_above(frames, MAXIMUM_FRACTIONAL_VALUE // 2, size)
+        return changed_bits(stored, places, _wanted(segments, changes), shape)
+    number_of = _numbers(segments, int(np.iinfo(label_map.labels.dtype).max))
+    planes = (plane for _, plane in places)
+    return changed_numbers(zip(planes, frames, strict=True), changes, label_map.labels, number_of)
 
 
-def _compare_bits(
-    frames: BitFrames, places: Sequence[Place], segments: Mapping[int, _Structure], label_map: LabelMap
-) -> None:
-    for frame, (number, plane) in enumerate(places):
-        structure = segments[number]
-        structure.changed[plane] = frames.changed(frame, members(label_map.labels[plane], structure.values))
+def _wanted(segments: Segments, changes: RowChanges) -> dict[int, Changes]:
+    return {number: changes.of(definition) for number, (_, definition) in segments.items()}
 
 
-def _compare_fractions(
-    frames: Iterable[tuple[Place, Pixels]], segments: Mapping[int, _Structure], label_map: LabelMap
-) -> None:
-    for (number, plane), pixels in frames:
-        structure = segments[number]
-        inside = members(label_map.labels[plane], structure.values)
-        structure.changed[plane] = int(np.count_nonzero((pixels > MAXIMUM_FRACTIONAL_VALUE // 2) != inside))
-
-
-def _compare_numbers(
-    frames: Iterable[tuple[Place, Pixels]], segments: Mapping[int, _Structure], label_map: LabelMap
-) -> None:
-    table = _numbers(segments, int(np.iinfo(label_map.labels.dtype).max))
-    for (_, plane), pixels in frames:
-        labels = label_map.labels[plane]
-        wanted = cv2.LUT(labels, table) if labels.dtype == np.uint8 else np.take(table, labels)
-        same = np.array_equal(pixels, wanted)
-        for number, structure in segments.items():
-            changed = 0 if same else np.count_nonzero((pixels == number) != (wanted == number))
-            structure.changed[plane] = int(changed)
-        expect(same or pixels.max() <= len(segments), "A pixel has a number that no segment has.")
-
-
-def _numbers(segments: Mapping[int, _Structure], largest: int) -> NDArray[np.uint16]:
+def _numbers(segments: Segments, largest: int) -> NDArray[np.uint16]:
     """Give the Segment Number of each label value."""
     table = np.zeros(largest + 1, dtype=np.uint16)
-    for number, structure in segments.items():
-        for value in set(structure.values) - {BACKGROUND}:
+    for number, (name, definition) in segments.items():
+        for value in set(definition.label_values) - {BACKGROUND}:
             if value <= largest:
-                expect(table[value] == 0, f"{structure.name} shares voxels with another structure.")
+                expect(table[value] == 0, f"{name} shares voxels with another structure.")
                 table[value] = number
     return table

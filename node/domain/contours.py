@@ -219,11 +219,11 @@ def _merged(lines: Lines, rings: Rings) -> Lines:
     holes: dict[int, list[Points]] = {}
     for number in np.flatnonzero(rings.is_hole).tolist():
         holes.setdefault(int(rings.outline[number]), []).append(each[number])
+    merged = keyholes.merge([(each[number], of_it) for number, of_it in holes.items()])
+    for number, line in zip(holes, merged, strict=True):
+        each[number] = line
     outlines = np.flatnonzero(~rings.is_hole)
-    merged = [
-        keyholes.merge(each[number], holes[number]) if number in holes else each[number] for number in outlines.tolist()
-    ]
-    return _joined(merged, lines.piece[outlines])
+    return _joined([each[number] for number in outlines.tolist()], lines.piece[outlines])
 
 
 def _check_lengths(

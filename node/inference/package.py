@@ -15,6 +15,7 @@ from typing import ClassVar, get_args
 
 from node.domain.errors import SetupError
 from node.domain.structures import StructureDefinition
+from node.inference.golden import Golden, Origin, Parity, read_golden, read_origin, read_parity
 from node.inference.network_tables import (
     GraphFile,
     InputSpecification,
@@ -122,6 +123,10 @@ class ModelPackage:
     structures: tuple[StructureDefinition, ...]
     post: tuple[PostRule, ...]
     gates: tuple[Gate, ...]
+    # None where the manifest says nothing of it.
+    provenance: Origin | None = None
+    golden: Golden | None = None
+    parity: tuple[Parity, ...] = ()
     # SHA-256 over the manifest's text, which itself holds the SHA-256 of its graphs. What the manifest leaves to
     # conf/structures.toml is not in it: that table belongs to the software, whose version every result states too.
     digest: str
@@ -180,6 +185,9 @@ def parse_manifest(
         structures=tuple(definition_of(each, known) for each in table.tables("structures", keys(StructureDefinition))),
         post=tuple(_post_rule(each) for each in table.tables("post", None)),
         gates=tuple(_gate(each) for each in table.tables("gates", keys(Gate))),
+        provenance=read_origin(table.table("provenance", keys(Origin))) if "provenance" in table else None,
+        golden=read_golden(table.table("golden", keys(Golden))) if "golden" in table else None,
+        parity=tuple(read_parity(each) for each in table.tables("parity", keys(Parity))),
         digest=hashlib.sha256(text.encode()).hexdigest(),
     )
     _check_together(package, table)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from node.dicom.pixels import read_volume
-from node.domain.errors import InputError, NodeError, ResourceError, SetupError, place_of
+from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError, place_of
 from node.domain.forms import Forms
 from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
@@ -95,6 +95,9 @@ class Contourer:
             self._contour(row, queued_s)
         except InputError as error:
             self._end(job, JobState.DECLINED, error.reason)
+        except VerificationError as error:
+            # No object was made: what was found cannot be drawn without loss as a destination's profile wants it.
+            self._end(job, JobState.FAILED, error.reason)
         except (SetupError, ResourceError, MemoryError, OSError) as error:
             self._postpone(row, error)
         except Exception as error:  # the stage's loop: nothing may stop the worker, and no job stay without a word
@@ -148,6 +151,9 @@ class Contourer:
         facts = {"report": dict(contoured.report), "timings": dict(timings), "reason": ""}
         self._ledger.finish_job(job, facts, outputs, contoured.offers, all_of(enqueues))
         self._log("contoured", job=job, structures=len(contoured.structure_set.structures), **dict(timings))
+        for event in ("omitted", "renamed"):
+            for one in contoured.report[event]:
+                self._log(event, job=job, **one)
 
     def _progress_of(self, job: str) -> Progress:
         last_at = 0.0

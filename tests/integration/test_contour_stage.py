@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +16,7 @@ from node.adapters.profile_store import load_profile
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
 from node.domain.forms import Form
 from node.domain.jobs import JobState
+from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
 from node.resources import shipped
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
@@ -52,7 +54,11 @@ class World:
         self.lines: list[str] = []
 
     def contourer(
-        self, *, open_model: Callable[[str], OpenModel] | None = None, load: Callable[[str], Dataset] | None = None
+        self,
+        *,
+        open_model: Callable[[str], OpenModel] | None = None,
+        load: Callable[[str], Dataset] | None = None,
+        profile: Profile | None = None,
     ) -> Contourer:
         return Contourer(
             ledger=self,
@@ -60,7 +66,7 @@ class World:
             results=self,
             loader=lambda *_: load or self.datasets.__getitem__,
             open_model=open_model or opened,
-            forms=lambda names: dict.fromkeys(names, Form(profile=load_profile("generic"))),
+            forms=lambda names: dict.fromkeys(names, Form(profile=profile or load_profile("generic"))),
             software_version="0",
             now=lambda: 1_700_000_010.0,
             log=lambda event, **fields: self.lines.append(f"{event} {fields}"),
@@ -216,6 +222,41 @@ def test_an_object_that_fails_its_check_is_kept_and_not_sent(monkeypatch: pytest
     assert dcmread(BytesIO(world.written["quarantined-rtstruct-generic-binary.dcm"])).Modality == "RTSTRUCT"
     assert world.enqueued == []
     assert world.outputs == []
+
+
+def test_what_a_profile_s_drawing_would_lose_fails_the_job_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot_draw(*_: object) -> None:
+        raise VerificationError("A contour of Bone has fewer than 100 points left when rounded to 2 decimals of a mm.")
+
+    monkeypatch.setattr(node.results, "build_structures", cannot_draw)
+    world = World()
+
+    world.contourer()(JOB, 1)
+
+    assert world.states[-1] is JobState.FAILED
+    assert world.row["reason"].startswith("A contour of Bone has fewer than 100 points")
+    assert world.offers == {}
+
+
+def test_every_rename_and_omission_is_logged_with_its_reason() -> None:
+    def with_another_structure(name: str) -> OpenModel:
+        model = opened(name)
+        body, bone = model.package.structures
+        structures = (replace(body, name="Body+Skin"), bone, replace(bone, name="Implant", label_values=(9,)))
+        return replace(model, package=replace(model.package, structures=structures, gates=()))
+
+    world = World()
+    profile = load_profile("strict16")
+
+    world.contourer(open_model=with_another_structure, profile=profile)(JOB, 1)
+
+    (renamed,) = [line for line in world.lines if line.startswith("renamed")]
+    (omitted,) = [line for line in world.lines if line.startswith("omitted")]
+    assert "'structure': 'Body+Skin', 'name': 'Body_Skin'" in renamed
+    assert "'profile': 'strict16'" in renamed
+    assert "the receiver's names lack some of its characters" in renamed
+    assert "'name': 'Implant'" in omitted
+    assert "found no voxel" in omitted
 
 
 def test_a_series_of_another_modality_than_the_model_s_is_declined() -> None:

@@ -16,6 +16,7 @@ from node.adapters.onnx_windows import OnnxWindows
 from node.domain.grid import Grid
 from node.domain.structures import Code
 from node.domain.volume import Volume
+from node.inference.golden import golden_scan
 from node.inference.package import LoadedPackage
 from node.inference.predictor import no_progress
 from node.inference.segment import Segmented, segment
@@ -76,6 +77,18 @@ def test_the_graph_is_what_its_script_makes() -> None:
 
     assert made == build()
     assert hashlib.sha256(made).hexdigest() == loaded().package.graphs[0].sha256
+
+
+def test_the_golden_test_is_what_its_script_makes_and_holds_both_structures() -> None:
+    make = runpy.run_path(str(ROOT / "scripts" / "build-body-bones"))
+    golden = loaded().package.golden
+
+    made = make["golden"](make["build"]())
+
+    assert golden is not None
+    assert made == (MODEL / golden.file).read_bytes()
+    assert hashlib.sha256(made).hexdigest() == golden.sha256
+    assert set(np.unique(golden_scan(made, golden).labels)) >= {1, 4, 5}
 
 
 def test_its_codes_are_those_of_the_dictionary() -> None:

@@ -1,6 +1,7 @@
 """``delineate check`` tells what TG-263 would have otherwise in a model's names, and does not fail for it."""
 
 import contextlib
+import sqlite3
 from pathlib import Path
 
 from node.adapters.profile_store import load_profile
@@ -75,3 +76,14 @@ def test_an_own_profile_is_found_from_wherever_the_node_is_started(tmp_path: Pat
         (destination,) = load(configuration).destinations
 
     assert load_profile(destination.profile).title == "Ours"
+
+
+def test_a_database_of_another_version_fails(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "delineate.sqlite")) as database:
+        database.execute("CREATE TABLE output (job TEXT, kind TEXT)")
+
+    found = findings(tmp_path, MANIFEST)["database"]
+
+    assert not found.holds
+    assert "another version of Delineate" in found.said
+    assert "node.data_dir" in found.what_to_do

@@ -1,6 +1,7 @@
 """Contours hold exactly the voxels of their structure, where the patient is."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -283,15 +284,42 @@ def test_keyholes_of_several_holes_leave_the_filling_as_it_was() -> None:
     outer = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 9.0], [9.0, 0.0]]) + 0.3
     holes = [np.array([[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]]) + shift + 0.3 for shift in (0, 4, [0, 4])]
 
-    joined = keyholes.merge(outer, holes)
+    (joined,) = keyholes.merge([(outer, holes)])
 
     for row, column in itertools.product(range(11), range(11)):
         assert inside_by_definition([joined], row, column) == inside_by_definition([outer, *holes], row, column)
 
 
+def test_a_channel_crosses_no_hole_that_lies_beside_a_slanting_one() -> None:
+    outer = np.array([[0.3, 0.3], [0.3, 60.3], [40.3, 60.3], [40.3, 0.3]])
+    slanting = np.array([[10.0, 10.0], [30.0, 40.0], [30.0, 41.0], [10.0, 11.0]])
+    below_it = np.array([[21.0, 12.0], [21.0, 18.0], [19.0, 18.0], [19.0, 12.0]])
+
+    (joined,) = keyholes.merge([(outer, [slanting, below_it])])
+
+    # On no row does a channel pass column 15, the middle of the hole below, where that has a side.
+    start, end = joined, np.roll(joined, -1, axis=0)
+    level = start[:, 0] == end[:, 0]
+    passed = level & ((start[:, 1] < 15) != (end[:, 1] < 15))
+    assert sorted(set(start[passed, 0].tolist())) == [0.3, 19.0, 21.0, 40.3]
+
+
+def test_thousands_of_holes_cost_no_more_each_than_a_few() -> None:
+    sieve = np.ones((1, 301, 301), dtype=np.uint8)
+    sieve[:, 1::2, 1::2] = 0
+    stack = one_slice(sieve)
+    started = time.process_time()
+
+    (contour,) = contours_of(sieve, stack, 1)
+
+    # 22,500 holes: 3 s; where each was sought in all that was joined before, 18 s and more.
+    assert time.process_time() - started < 9
+    np.testing.assert_array_equal(rasterise([contour], stack), sieve == 1)
+
+
 def test_a_loss_is_an_error_and_no_contour(monkeypatch: pytest.MonkeyPatch) -> None:
     # A channel that cuts a corner, as a faulty merge would.
-    monkeypatch.setattr(keyholes, "merge", lambda outer, _holes: outer)
+    monkeypatch.setattr(keyholes, "merge", lambda outlines: [outer for outer, _ in outlines])
     labels = image("#####", "#...#", "#####")
 
     with pytest.raises(VerificationError, match="do not hold exactly"):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.adapters.database import open_database
 from node.adapters.ledger import Ledger
-from node.domain.errors import ResourceError
+from node.domain.errors import ResourceError, SetupError
 from node.domain.habits import LESSONS_REMEMBERED, Lesson
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 
@@ -203,3 +203,17 @@ def test_the_other_series_of_an_association_are_named(ledger: Ledger) -> None:
         ledger.association_contributes(association, "CT1", series, 1.0)
 
     assert ledger.other_series_of("a", SERIES) == ("1.2.4",)
+
+
+def test_a_database_of_another_version_is_refused_with_what_to_do_and_left_as_it_is(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "node.sqlite")
+    former = "CREATE TABLE output (job TEXT, kind TEXT, sop_instance_uid TEXT, path TEXT, sha256 TEXT)"
+    with database.begin() as connection:
+        connection.execute(sa.text(former))
+
+    with pytest.raises(SetupError, match="another version of Delineate: its table 'output'") as raised:
+        Ledger(database)
+
+    assert "move node.data_dir away" in raised.value.remedy
+    assert sa.inspect(database).get_table_names() == ["output"]
+    database.dispose()

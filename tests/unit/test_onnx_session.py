@@ -11,7 +11,6 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from node.adapters.onnx_file import default_opset, holds_external_weights
 from node.adapters.onnx_session import PROBE_GRAPH, OnnxPredictor, cuda_not_usable_because, devices, open_predictor
 from node.domain.errors import ResourceError, SetupError
 from node.inference.package import LoadedPackage
@@ -130,7 +129,6 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "graph.onnx"
     onnx.save_model(doubling(), path, save_as_external_data=True, size_threshold=0, location="weights.bin")
 
-    assert holds_external_weights(path.read_bytes())
     with pytest.raises(SetupError, match="keeps weights in another file"):
         open_predictor(LoadedPackage(package=PACKAGE, graph_paths=(path,)), "cpu")
 
@@ -145,7 +143,7 @@ def test_a_graph_with_an_unknown_operator_is_refused(tmp_path: Path) -> None:
     model = doubling()
     model.graph.node[0].op_type = "Contour"
 
-    with pytest.raises(SetupError, match=r"cannot be loaded: .*Contour"):
+    with pytest.raises(SetupError, match=r"operators that are not known to run .*: Contour"):
         open_predictor(saved(tmp_path, model), "cpu")
 
 
@@ -177,12 +175,13 @@ def test_too_little_memory_is_this_machines_turn(tmp_path: Path) -> None:
         predictor.predict(np.ones((1, 1, 1, 1, 1), dtype=np.float32))
 
 
-def test_the_opset_is_that_of_the_default_domain() -> None:
+def test_the_opset_is_that_of_the_default_domain(tmp_path: Path) -> None:
     model = doubling(opset=20)
     model.opset_import.insert(0, helper.make_opsetid("com.microsoft", 1))
 
-    assert default_opset(model.SerializeToString()) == 20
-    assert default_opset(b"") == 0
+    assert open_predictor(saved(tmp_path, model), "cpu", threads=1)
+    with pytest.raises(SetupError, match="has ONNX opset 0"):
+        open_predictor(saved(tmp_path, b""), "cpu")
 
 
 def test_onnx_runtime_sends_nothing_home_and_keeps_no_record_of_its_use(tmp_path: Path) -> None:

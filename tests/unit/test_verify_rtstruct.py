@@ -10,7 +10,8 @@ from _pytest.mark import ParameterSet
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RTPlanStorage
 
-from node.dicom.required_rtstruct import REQUIRED, Required
+from node.dicom.required_attributes import Required
+from node.dicom.required_rtstruct import REQUIRED
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.domain.errors import VerificationError
 from node.domain.profiles import RoiName

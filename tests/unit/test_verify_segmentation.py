@@ -1,10 +1,12 @@
 """Seeded faults: each is caught when the written Segmentation is read back, whatever its encoding."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
@@ -479,3 +481,122 @@ def test_frames_that_end_within_a_byte_are_compared_to_their_last_bit(
         labels[2, row, column] = 3
         with pytest.raises(VerificationError, match="Box differs from the label map in 1 of"):
             verify_segmentation(written(sound), LabelMap(labels=labels, grid=stack), APART, manifest, encoding)
+
+
+def labelled(dataset: Dataset) -> None:
+    """Put something behind the Dimension Index Values of every frame, where we write nothing."""
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        groups.FrameContentSequence[0].FrameLabel = "ours"
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_frames_laid_out_in_another_way_are_read_as_well(encoding: SegmentationEncoding) -> None:
+    sound, label_map, manifest = written_as(encoding, labelled)
+
+    verify_segmentation(sound, label_map, APART, manifest, encoding)
+
+
+def longer_than_its_vr(dataset: Dataset) -> None:
+    dataset.PerFrameFunctionalGroupsSequence[-1].FrameContentSequence[0].FrameLabel = "ours" * 17
+
+
+def last_dimension(dataset: Dataset) -> None:
+    content = dataset.PerFrameFunctionalGroupsSequence[-1].FrameContentSequence[0]
+    values = content["DimensionIndexValues"].value
+    content.DimensionIndexValues = [*values[:-1], 99] if isinstance(values, list) else 99
+
+
+def last_segment(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 1
+
+
+def last_position(dataset: Dataset) -> None:
+    position = dataset.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0]
+    x, y, z = position.ImagePositionPatient
+    position.ImagePositionPatient = [x, y, z + 0.5]
+
+
+def last_source(dataset: Dataset) -> None:
+    first, *_, last = dataset.PerFrameFunctionalGroupsSequence
+    last.DerivationImageSequence = first.DerivationImageSequence
+
+
+def last_frame_of_no_segment(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    del groups.SegmentIdentificationSequence
+    groups.FrameContentSequence[0].DimensionIndexValues = groups.FrameContentSequence[0].DimensionIndexValues[-1]
+
+
+def last_frame_of_a_foreign_segment(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
+    groups.FrameContentSequence[0].DimensionIndexValues[0] = 9
+
+
+def last_source_of_another_class(dataset: Dataset) -> None:
+    groups = dataset.PerFrameFunctionalGroupsSequence[-1]
+    groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPClassUID = SecondaryCaptureImageStorage
+
+
+LAST_FRAME_FAULTS: list[tuple[Change, str]] = [
+    (longer_than_its_vr, "FrameLabel has a value of 68 characters"),
+    (last_dimension, "dimension index"),
+    (last_segment, "two frames|dimension index"),
+    (last_position, "away from the image"),
+    (last_source, "away from the image"),
+    (last_source_of_another_class, "image of another class"),
+    (last_frame_of_no_segment, "not of one of the segments"),
+    (last_frame_of_a_foreign_segment, "not of one of the segments"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), LAST_FRAME_FAULTS, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_fault_is_caught_in_the_last_frame_though_all_before_it_were_alike(change: Change, reason: str) -> None:
+    faulty, label_map, manifest = written_as("binary", change)
+
+    with pytest.raises(VerificationError, match=reason):
+        verify_segmentation(faulty, label_map, APART, manifest)
+
+
+SOUND = written_as("binary")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_change_in_the_groups_of_a_frame_is_caught_or_changes_nothing_that_counts(data: st.DataObject) -> None:
+    sound, label_map, manifest = SOUND
+    first = sound.index(b"\x00\x52\x30\x92SQ")
+    last = sound.index(b"\xe0\x7f\x10\x00O", first)
+    faulty = bytearray(sound)
+    faulty[data.draw(st.integers(first, last - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        verify_segmentation(bytes(faulty), label_map, APART, manifest)
+    except VerificationError:
+        return
+    assert list(told_of_frames(bytes(faulty))) == list(told_of_frames(sound))
+
+
+def told_of_frames(content: bytes) -> Iterator[tuple[object, ...]]:
+    """Give what is said of each frame that can be known."""
+    for groups in dcmread(io.BytesIO(content)).PerFrameFunctionalGroupsSequence:
+        yield (
+            groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID,
+            [round(float(one), 1) for one in groups.PlanePositionSequence[0].ImagePositionPatient],
+            groups.FrameContentSequence[0].DimensionIndexValues,
+            groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber,
+        )
+
+
+def test_a_frame_of_a_label_map_that_names_a_segment_is_caught() -> None:
+    def name_it(dataset: Dataset) -> None:
+        identification, groups = Dataset(), dataset.PerFrameFunctionalGroupsSequence[-1]
+        identification.ReferencedSegmentNumber = 1
+        groups.SegmentIdentificationSequence = [identification]
+        groups.FrameContentSequence[0].DimensionIndexValues = [1, groups.FrameContentSequence[0].DimensionIndexValues]
+
+    faulty, label_map, manifest = written_as("labelmap", name_it)
+
+    with pytest.raises(VerificationError, match="not of one of the segments"):
+        verify_segmentation(faulty, label_map, APART, manifest, "labelmap")

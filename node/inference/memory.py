@@ -1,0 +1,64 @@
+"""How much memory a model needs for a scan, before there is one."""
+
+import math
+from typing import cast
+
+from node.domain.errors import ResourceError
+from node.domain.grid import Grid
+from node.inference.golden import axial_grid
+from node.inference.network_tables import InputSpecification, WindowedInput
+from node.inference.package import ModelPackage
+from node.inference.plan import Plan, bytes_needed, plan_windows, refuse_too_large
+from node.inference.predictor import Room
+from node.inference.resampling import Extent, Three, resampled_shape
+from node.inference.transforms import nearest_axes, passage
+
+# A planning scan of the trunk: 45 cm long, 40 cm wide.
+USUAL_SCAN = axial_grid((300, 512, 512), (1.5, 0.78, 0.78))
+USUAL_SCAN_WORDS = "512×512×300 at 0.78×0.78×1.5 mm"
+
+_FLOAT32 = 4
+
+
+def bytes_for(package: ModelPackage, grid: Grid, room: Room) -> int:
+    """Give the memory that a scan of this grid takes where the network runs, beside the scan and its labels."""
+    if isinstance(package.input, WindowedInput):
+        return bytes_needed(_plan(package, package.input, grid), len(package.input.channels), room)
+    return _bytes_of_whole(package, package.input, grid) + room.network
+
+
+def refuse_scan_too_large(package: ModelPackage, grid: Grid, room: Room) -> None:
+    """Refuse a scan that the memory does not hold.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed and what is there.
+    """
+    if isinstance(package.input, WindowedInput):
+        refuse_too_large(_plan(package, package.input, grid), len(package.input.channels), room)
+        return
+    needed = bytes_for(package, grid, room)
+    if needed > room.host:
+        raise ResourceError(
+            f"{needed / 1e9:.1f} GB of memory are needed for {package.output.classes} classes, and this machine has "
+            f"{room.host / 1e9:.1f} GB free.",
+            "Free memory, or use a machine with more.",
+        )
+
+
+def _plan(package: ModelPackage, wanted: WindowedInput, grid: Grid) -> Plan:
+    axes = (0, 1, 2)
+    if wanted.orientation != "native":
+        axes, _ = nearest_axes(grid.axis_directions(), wanted.orientation)
+    order = [axes[axis] for axis in wanted.axis_order]
+    shape = cast(Three, tuple(grid.shape[axis] for axis in order))
+    spacing_mm = cast(Extent, tuple(grid.spacing_mm[axis] for axis in order))
+    if wanted.resample == "totalsegmentator":
+        shape, spacing_mm = resampled_shape(shape, spacing_mm, wanted.spacing_mm), wanted.spacing_mm
+    return plan_windows(shape, spacing_mm, wanted, package.output)
+
+
+def _bytes_of_whole(package: ModelPackage, wanted: InputSpecification, grid: Grid) -> int:
+    """Count the image, at the network's spacing, and the scores of all classes, which are held for the whole volume."""
+    return _FLOAT32 * (1 + package.output.classes) * math.prod(passage(grid, wanted).padded_shape)

@@ -1,0 +1,144 @@
+"""``delineate model verify``: everything that can be known of a model package before it meets a patient."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from node.adapters.model_store import MANIFEST, ModelStore
+from node.adapters.onnx_file import read_graph, refuse_numbers_that_are_none, refuse_unfit, summary
+from node.adapters.onnx_memory import free_host_bytes
+from node.adapters.onnx_session import DevicePolicy, OnnxPredictor, open_predictor
+from node.adapters.onnx_windows import OnnxWindows
+from node.adapters.package_check import refuse_patients, refuse_programs, refuse_ways_out, unused_files
+from node.checkup import Finding, tried, warn_of_names
+from node.domain.errors import NodeError, SetupError
+from node.inference.golden import golden_scan, refuse_other_labels
+from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for, refuse_scan_too_large
+from node.inference.network_tables import WindowedInput
+from node.inference.package import ModelPackage
+from node.inference.predictor import Room, WindowRuntime, no_progress
+from node.inference.segment import segment
+
+Opened = OnnxPredictor | OnnxWindows
+
+
+def verify(store: ModelStore, name: str, device: DevicePolicy, threads: int | None) -> Iterator[Finding]:
+    """Try a package; the network runs only where everything before was right.
+
+    Raises
+    ------
+    SetupError
+        There is no such package, or more than one.
+    """
+    still = []
+    for finding in _still(store, name):
+        still.append(finding)
+        yield finding
+    if all(finding.holds for finding in still):
+        yield from _running(store, name, device, threads)
+
+
+def _still(store: ModelStore, name: str) -> Iterator[Finding]:
+    """Look at everything without running anything."""
+    folder = store.folder_of(name)
+    manifest = tried("manifest", lambda: _manifest(store.describe(name)))
+    yield manifest
+    looks: tuple[tuple[str, Callable[[Path], str]], ...] = (
+        ("folder", refuse_ways_out),
+        ("programs", refuse_programs),
+        ("patients", refuse_patients),
+    )
+    for subject, look in looks:
+        yield tried(subject, lambda look=look: look(folder))  # type: ignore[misc]
+    if not manifest.holds:
+        return
+    package = store.describe(name)
+    yield tried("input", lambda: _one_series(package))
+    yield from _unused(folder, package)
+    yield from warn_of_names(store, name)
+    files = tried("files", lambda: _files(store, name))
+    yield files
+    if files.holds:
+        for graph in package.graphs:
+            yield tried(f"graph {graph.file}", lambda graph=graph: _graph(folder / graph.file, name))  # type: ignore[misc]
+
+
+def _manifest(package: ModelPackage) -> str:
+    if not package.structures:
+        raise SetupError("The manifest names no structure: nothing would be contoured.", "Add [[structures]].")
+    return f"{package.name} {package.version}: {package.title}; {len(package.structures)} structures"
+
+
+def _one_series(package: ModelPackage) -> str:
+    if isinstance(package.input, WindowedInput) and len(package.input.channels) != 1:
+        raise SetupError(
+            f"The model takes {len(package.input.channels)} images of one place; the node gives a model one series.",
+            "Use a model of one channel.",
+        )
+    return f"one series, modality {' or '.join(package.modalities)}"
+
+
+def _files(store: ModelStore, name: str) -> str:
+    package = store.load(name).package
+    store.golden(name)
+    named = [graph.file for graph in package.graphs] + ([package.golden.file] if package.golden else [])
+    return f"{', '.join(named)}: SHA-256 as the manifest states"
+
+
+def _unused(folder: Path, package: ModelPackage) -> Iterator[Finding]:
+    used = {MANIFEST, *(graph.file for graph in package.graphs)} | ({package.golden.file} if package.golden else set())
+    if unused := unused_files(folder, used):
+        said = f"the manifest names no {', '.join(unused[:5])}{' and others' if len(unused) > 5 else ''}"
+        yield Finding(subject="unused files", holds=True, said=said, what_to_do="Remove them; no SHA-256 covers them.")
+
+
+def _graph(path: Path, name: str) -> str:
+    graph = read_graph(path)
+    refuse_unfit(graph, name)
+    return f"{summary(graph)}; {refuse_numbers_that_are_none(graph, name)}"
+
+
+def _running(store: ModelStore, name: str, device: DevicePolicy, threads: int | None) -> Iterator[Finding]:
+    loaded = store.load(name)
+    try:
+        predictor = open_predictor(loaded, device=device, threads=threads)
+    except NodeError as error:
+        yield Finding(subject="session", holds=False, said=error.reason, what_to_do=error.remedy)
+        return
+    said = f"the network fits its manifest; {predictor.computed_by}"
+    yield Finding(subject="session", holds=True, said=said)
+    yield tried("memory", lambda: _memory(loaded.package, predictor))
+    if loaded.package.golden is None:
+        remedy = "Ask its maker for one; what it answers was compared with nothing."
+        yield Finding(subject="golden test", holds=True, said="the package has none", what_to_do=remedy)
+    else:
+        yield tried("golden test", lambda: _golden(store, loaded.package, predictor))
+
+
+def _memory(package: ModelPackage, predictor: Opened) -> str:
+    room = predictor.room() if isinstance(predictor, WindowRuntime) else whole_room()
+    refuse_scan_too_large(package, USUAL_SCAN, room)
+    free = room.host if room.device is None else room.device
+    needed = bytes_for(package, USUAL_SCAN, room)
+    return f"{needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free are needed for {USUAL_SCAN_WORDS}"
+
+
+def whole_room() -> Room:
+    """Say what memory there is for a network without a window; what it takes itself depends on the volume."""
+    return Room(host=free_host_bytes(), device=None, network=0, label_values=0)
+
+
+def _golden(store: ModelStore, package: ModelPackage, predictor: Opened) -> str:
+    golden, file = package.golden, store.golden(package.name)
+    if golden is None or file is None:
+        raise ValueError(f"{package.name} has no golden test")
+    scan = golden_scan(file, golden)
+    if len(scan.volumes) != 1:
+        raise SetupError(
+            f"{golden.file} holds {len(scan.volumes)} channels, and the model takes one.",
+            "Make the package's golden test again, from the model's source.",
+        )
+    begun = time.perf_counter()
+    found = segment(scan.volumes[0], package, predictor, no_progress)
+    said = refuse_other_labels(found.label_map.labels, scan, golden)
+    return f"{said}; {time.perf_counter() - begun:.1f} s"
