@@ -40,7 +40,8 @@ def load_profile(name_or_path: str) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"The profile {path} is not valid TOML: {error}.", "Mend that line.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The profile {path} cannot be read: {error}.", "Mend the path, or the file.") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SetupError(f"The profile {path} cannot be read: {why}.", "Mend the path, or the file.") from error
     if faults := _faults_of(values):
         raise SetupError(f"The profile {path} is wrong:\n" + "\n".join(f"  {fault}" for fault in faults), REMEDY)
     return Profile(name=path.stem, **values)
@@ -70,7 +71,7 @@ def _path(name_or_path: str) -> Path:
     if name_or_path in names:
         return _folder() / f"{name_or_path}.toml"
     raise SetupError(
-        f"There is no profile {name_or_path!r}{_nearest(name_or_path, names)}.",
+        f"There is no profile {name_or_path!r}{_nearest(name_or_path, names)}",
         'Take one of them, or give the path of a file of your own, e.g. "/etc/delineate/ours.toml".',
     )
 

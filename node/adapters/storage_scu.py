@@ -257,7 +257,7 @@ class _Caller:
                 "Compare the AE titles in our configuration with those that the destination knows.",
             )
         if association.rejected_contexts:
-            refused = ", ".join(sorted({UID(one.abstract_syntax).name for one in association.rejected_contexts}))
+            refused = ", ".join(sorted({_class_name(one.abstract_syntax) for one in association.rejected_contexts}))
             return PeerError(
                 f"{self.peer} accepts no presentation context for {refused}.",
                 "Let the destination accept it, or leave it out of the route's outputs.",
@@ -301,7 +301,13 @@ def _read_outgoing(path: Path) -> _Outgoing:
 
 
 def _offer(outgoing: _Outgoing) -> str:
-    return f"{UID(outgoing.sop_class_uid).name} in {UID(outgoing.transfer_syntax_uid).name}"
+    return f"{_class_name(outgoing.sop_class_uid)} in {UID(outgoing.transfer_syntax_uid).name}"
+
+
+def _class_name(sop_class_uid: str) -> str:
+    """Name a SOP class; pydicom does not know all that we make."""
+    name, _ = DELIVERED_CLASSES.get(sop_class_uid, (UID(sop_class_uid).name, ""))
+    return name
 
 
 def _receipt(outgoing: _Outgoing, transfer_syntax_uid: str, status: int, comment: str, took_s: float) -> StoreReceipt:

@@ -112,6 +112,14 @@ def test_a_class_that_the_destination_does_not_take_does_not_hold_up_the_others(
     assert structures.outcome == "stored"
 
 
+def test_a_destination_that_takes_none_of_our_classes_is_told_their_names(tmp_path: Path) -> None:
+    with (
+        FakeDestination(sop_classes=["1.2.840.10008.5.1.4.1.1.2"]) as tps,
+        pytest.raises(PeerError, match="accepts no presentation context for Label Map Segmentation Storage"),
+    ):
+        store(tps.address, [label_map_file(tmp_path)], calling_ae_title="DELINEATE")
+
+
 def label_map_file(folder: Path) -> Path:
     """Write 2 frames of 3 × 4 pixels, RLE."""
     path = object_file(folder, LABEL_MAP_SEGMENTATION)
