@@ -169,7 +169,9 @@ def test_status_shows_a_running_node_and_one_that_was_stopped(tmp_path: Path) ->
     assert set(known["jobs"][0]["timings"]) >= {"queued", "read", "inference", "contours", "rtstruct", "seg", "store"}
     assert "Body" in people.stdout
     assert f"series {known['series'][0]['series_uid']}\n" in people.stdout
-    assert "to tps: delivered; RTSTRUCT stored (0x0000); SEG stored (0x0000)" in people.stdout
+    assert (
+        "to tps: delivered; RTSTRUCT (generic, binary) stored (0x0000); SEG (binary) stored (0x0000)" in people.stdout
+    )
 
 
 def test_check_tries_everything_also_where_the_data_folder_is_impossible_and_leaves_no_trace(tmp_path: Path) -> None:
