@@ -11,6 +11,7 @@ from pydicom.datadict import dictionary_description
 from node.dicom.identity import left_empty
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation, why_no_labelmap
+from node.dicom.verify_identity import verify_identity
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
@@ -174,7 +175,8 @@ class _Writer:
             written = _written(dataset)
             self.phase("verify seg")
             fault = _fault(
-                lambda: verify_segmentation(written, drawn.label_map, drawn.found, origin.manifest, encoding)
+                lambda: verify_identity(written, origin.source),
+                lambda: verify_segmentation(written, drawn.label_map, drawn.found, origin.manifest, encoding),
             )
             self.objects[key] = _object("seg", encoding, dataset, written, fault)
         return self.objects[key]
@@ -202,7 +204,8 @@ class _Writer:
             definitions = [structure.definition for structure in structure_set.structures]
             named = None if segments is None else segments.sop_instance_uid
             fault = _fault(
-                lambda: verify_rtstruct(written, self.drawn.label_map, definitions, origin.manifest, names, named)
+                lambda: verify_identity(written, origin.source),
+                lambda: verify_rtstruct(written, self.drawn.label_map, definitions, origin.manifest, names, named),
             )
             self.objects[key] = _object("rtstruct", form, dataset, written, fault)
         return self.objects[key]
@@ -234,9 +237,10 @@ def _object(kind: OutputKind, form: str, dataset: Dataset, written: bytes, fault
     )
 
 
-def _fault(verify: Callable[[], None]) -> str:
+def _fault(*checks: Callable[[], None]) -> str:
     try:
-        verify()
+        for check in checks:
+            check()
     except VerificationError as error:
         return error.reason
     return ""

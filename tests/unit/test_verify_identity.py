@@ -1,0 +1,83 @@
+"""A result that says it is another patient's, or of another study, is caught."""
+
+from io import BytesIO
+
+import pytest
+from pydicom import Dataset, config
+
+from node.dicom.rtstruct import rtstruct
+from node.dicom.segmentation import segmentation
+from node.dicom.verify_identity import verify_identity
+from node.domain.contours import build_structures
+from node.domain.errors import VerificationError
+from tests.builders import (
+    GREEK,
+    JAPANESE,
+    Identity,
+    ball_and_box,
+    ct_series,
+    definition,
+    grid,
+    manifest_of,
+    provenance,
+    write_and_read,
+    written,
+)
+
+DEFINITIONS = [definition("All", 1, 2, 3)]
+
+
+def results(source: list[Dataset]) -> list[Dataset]:
+    manifest = manifest_of(source)
+    label_map = ball_and_box(manifest.grid)
+    structures = rtstruct(build_structures(label_map, DEFINITIONS), manifest, source, provenance())
+    segments = segmentation(label_map, DEFINITIONS, manifest, source, provenance())
+    return [write_and_read(structures), write_and_read(segments)]
+
+
+@pytest.mark.parametrize("identity", [Identity(), JAPANESE, GREEK])
+def test_the_patient_of_the_images_passes(identity: Identity) -> None:
+    source = ct_series(grid(), identity=identity)
+
+    for result in results(source):
+        verify_identity(written(result), source)
+
+
+def test_a_value_that_results_cannot_hold_is_empty_and_passes() -> None:
+    source = ct_series(grid())
+    with config.disable_value_validation():
+        for header in source:
+            header.PatientID = "P" * 65
+
+    for result in results(source):
+        assert result.PatientID == ""
+        verify_identity(written(result), source)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientID", "P-0002"),
+        ("PatientName", "Doe^John"),
+        ("PatientBirthDate", "19010101"),
+        ("PatientID", ""),
+        ("StudyID", "another"),
+        ("AccessionNumber", "another"),
+        ("StudyInstanceUID", "2.25.7"),
+        ("SpecificCharacterSet", "ISO_IR 192"),
+        ("IssuerOfPatientID", "ELSEWHERE"),
+    ],
+)
+def test_another_patient_or_study_is_caught_and_not_named(keyword: str, value: str) -> None:
+    source = ct_series(grid())
+
+    for result in results(source):
+        setattr(result, keyword, value)
+        with pytest.raises(VerificationError, match=keyword) as caught:
+            verify_identity(written(result), source)
+        assert not value or value not in caught.value.reason
+
+
+def test_what_is_no_object_is_caught() -> None:
+    with pytest.raises(VerificationError):
+        verify_identity(BytesIO(b"nothing").getvalue(), ct_series(grid()))
