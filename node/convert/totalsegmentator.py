@@ -12,7 +12,7 @@ from pathlib import Path
 
 from node.convert.nnunet import read_source
 from node.convert.package_folder import Imported, make_package
-from node.convert.refusals import ImportOptions, refused
+from node.convert.refusals import UNSUPPORTED, ImportOptions, refused
 from node.convert.results_folder import PLANS, TrainedNetwork, model_folder
 from node.inference.predictor import Progress
 
@@ -71,4 +71,11 @@ def _imported(folder: Path, several: bool, into: Path, options: ImportOptions, p
 
 
 def _at_model_spacing(trained: TrainedNetwork) -> TrainedNetwork:
-    return replace(trained, input=replace(trained.input, resample="totalsegmentator", order=_ORDER))
+    """Labels are made at the model's spacing, so scores are never brought back, and no probabilities made of them."""
+    if trained.output.region_values:
+        raise refused(f"{trained.dataset_name} has regions, which no task of TotalSegmentator has", UNSUPPORTED)
+    return replace(
+        trained,
+        input=replace(trained.input, resample="totalsegmentator", order=_ORDER),
+        output=replace(trained.output, activation="none"),
+    )

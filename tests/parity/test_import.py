@@ -90,6 +90,24 @@ def test_what_only_a_person_can_say_is_listed_and_not_made_up(made: Path) -> Non
     assert (first["name"], first["interpreted_type"], first["type"]["value"]) == ("Structure_1", "", "91723000")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("program", "holds more than weights and plain values"),
+        ("no number", "holds a value that is no finite number"),
+        ("shape", "do not fit the network of plans.json"),
+        ("trainer", "The trainer nnUNetTrainerOfMine is none of this nnU-Net's"),
+        ("network of its own", "The trainer nnUNetTrainerBN builds a network of its own"),
+        ("other", "is no checkpoint of nnU-Net v2"),
+    ],
+)
+def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(made: Path, wrong: str, said: str) -> None:
+    refused = json.loads((made / "imported.json").read_text())["refused"]
+
+    assert said in refused[wrong]
+    assert not (made / "models" / "wrong").exists()
+
+
 @pytest.mark.parametrize("name", ["ct-rotated-axes", "ts-297"])
 def test_an_imported_package_verifies(made: Path, name: str) -> None:
     findings = list(verify(ModelStore([made / "models"]), name, "cpu", None))
