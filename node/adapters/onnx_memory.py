@@ -12,6 +12,9 @@ _SCRATCH = 1.0
 
 _FLOAT32 = 4
 
+# Where the kernel says what a container may use.
+GROUP = Path("/sys/fs/cgroup")
+
 
 def bytes_at_work(path: Path) -> int:
     """Give what a graph of fixed shapes holds at most at a time while it runs, its weights left out.
@@ -65,13 +68,12 @@ def _available() -> int:
 
 def _left_to_group() -> list[int]:
     """Give what a container's limit leaves; none where there is no limit."""
-    folder = Path("/sys/fs/cgroup")
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        if (folder / limit).is_file() and (folder / used).is_file():
-            most = (folder / limit).read_text(encoding="ascii").strip()
+        if (GROUP / limit).is_file() and (GROUP / used).is_file():
+            most = (GROUP / limit).read_text(encoding="ascii").strip()
             if most != "max":
-                return [max(0, int(most) - int((folder / used).read_text(encoding="ascii")))]
+                return [max(0, int(most) - int((GROUP / used).read_text(encoding="ascii")))]
     return []

@@ -80,7 +80,7 @@ def segment(
         for structure in structures
         if _reaches_edge(label_map, structure)
     ]
-    if probabilities is None and package.output.activation != "none":
+    if probabilities is None and package.output.activation == "softmax":
         notes.append("The model is unsure of too much for its probabilities to be kept: contours follow its labels.")
     progress("tidy", 1, 1)
     return Segmented(

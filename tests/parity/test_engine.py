@@ -23,14 +23,12 @@ from tests.parity.cases import Case, case
 from tests.parity.environment import run_module
 from tests.windowed import package
 
-# Cubic and by slice, both with coarse slices; axes in another order, mirrored and cropped; two channels; folds; a
+# As a whole and by slice, both with coarse slices; axes in another order, mirrored and cropped; two channels; folds; a
 # mask with holes; regions; more labels than a byte holds.
 NAMES = (
-    "ct_isotropic",
     "ct_smaller_than_patch",
     "ct_anisotropic",
     "ct_thick_slices",
-    "ct_two_coarse_axes",
     "ct_rotated_axes",
     "ct_two_folds",
     "mr_masked",

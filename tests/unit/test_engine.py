@@ -160,10 +160,13 @@ def test_regions_overlap_and_the_later_one_wins(tmp_path: Path) -> None:
     network = convolution(np.ones((2, 1, 1, 1, 1), dtype=np.float32), [0.0, -100.0], PATCH)
     wanted, output = windowed_input(PATCH), Output(classes=2, activation="regions", region_values=(7, 300))
 
-    found = labels(given, wanted, output, opened(tmp_path, wanted, output, network))
+    found = segment(given, package(wanted, output), opened(tmp_path, wanted, output, network), no_progress)
 
-    assert found.dtype == np.uint16
-    np.testing.assert_array_equal(found, np.where(given.voxels > 100, 300, np.where(given.voxels > 0, 7, 0)))
+    assert found.label_map.labels.dtype == np.uint16
+    expected = np.where(given.voxels > 100, 300, np.where(given.voxels > 0, 7, 0))
+    np.testing.assert_array_equal(found.label_map.labels, expected)
+    assert found.probabilities is None
+    assert found.notes == ()
 
 
 def test_channels_are_images_of_one_place(tmp_path: Path) -> None:
