@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from node.config import MOST_THREADS, load
+from node.convert.commands import import_app
 
 app = typer.Typer(
     name="model",
@@ -15,6 +16,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(import_app, name="import")
 
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model package.")]
 _ConfigOption = Annotated[

@@ -192,6 +192,20 @@ class OnnxPredictor:
         return np.asarray(scores, dtype=np.float32)
 
 
+def answer_on_cpu(path: Path, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run a graph of one input and one output once, on the CPU, as it is; for whoever compares graphs.
+
+    Raises
+    ------
+    SetupError
+        It cannot be loaded, or cannot compute this input.
+    """
+    session = _network_session(path, path.stem, _Device())
+    with _told(path.stem, f"an input of shape {network_input.shape}"):
+        (answer,) = session.run(None, {session.get_inputs()[0].name: network_input})
+    return np.asarray(answer, dtype=np.float32)
+
+
 @contextlib.contextmanager
 def _told(name: str, what: str) -> Iterator[None]:
     """Say whose turn it is when the runtime fails."""

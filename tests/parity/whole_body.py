@@ -52,7 +52,7 @@ def main() -> None:
     if unknown := set(tasks) - set(TASKS):
         parser.error(f"no such task: {', '.join(sorted(unknown))}")
     out = arguments.out.absolute()
-    _prepare(out)
+    prepare(out)
     report = {task: reference(task, out) for task in tasks}
     (out / "whole_body.json").write_text(json.dumps(report, indent=2))
 
@@ -95,7 +95,7 @@ def image(task: str) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(values, affine)
 
 
-def _prepare(out: Path) -> None:
+def prepare(out: Path) -> None:
     """Settings that TotalSegmentator reads when it is imported or starts; the last makes a slip impossible."""
     home = out / "home"
     home.mkdir(parents=True, exist_ok=True)

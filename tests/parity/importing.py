@@ -1,0 +1,110 @@
+"""Results folders of random weights, what nnU-Net answers for them, and packages made of them.
+
+Runs in the place that `tests.parity.environment` makes, from the root of the checkout::
+
+    python -m tests.parity.importing OUT --cases regions,mr_masked --tasks total_fast
+
+Beside what `tests.parity.reference` and `tests.parity.whole_body` write, ``OUT/models/<case>/`` are packages, and so
+are ``OUT/models/ts-<number>/``; ``OUT/<task>.npz`` holds image, labels and affine of a task of TotalSegmentator.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+from node.convert.nnunet import import_nnunet
+from node.convert.package_folder import Imported
+from node.convert.refusals import ImportOptions
+from node.convert.totalsegmentator import import_totalsegmentator
+from node.domain.errors import SetupError
+from node.inference.predictor import no_progress
+from tests.parity import reference, whole_body
+from tests.parity.cases import Case, case
+
+
+def main() -> None:
+    """Write what the command line names; ``OUT/imported.json`` tells what each import told."""
+    parser = argparse.ArgumentParser(description="Make packages of networks of random weights.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cases", default="")
+    parser.add_argument("--tasks", default="")
+    arguments = parser.parse_args()
+    out = arguments.out.absolute()
+    names = [*filter(None, arguments.cases.split(","))]
+    told: dict[str, Any] = {name: _of_case(case(name), out) for name in names}
+    if names:
+        told["refused"] = _refused(out / "results" / f"Dataset900_{names[0]}", out)
+    if tasks := [*filter(None, arguments.tasks.split(","))]:
+        told |= _of_tasks(tasks, out)
+    (out / "imported.json").write_text(json.dumps(told))
+
+
+def _of_case(one: Case, out: Path) -> dict[str, Any]:
+    reference.reference(one, out)
+    options = ImportOptions(
+        made_on="2026-11-21",
+        name=one.name.replace("_", "-"),
+        orientation="native",
+        modality="CT",
+        step=one.tile_step_size,
+    )
+    return _told(import_nnunet(out / "results" / f"Dataset900_{one.name}", out / "models", options, no_progress))
+
+
+def _refused(results: Path, out: Path) -> dict[str, str]:
+    """Import a folder with checkpoints that are wrong in one way each; gives what was said."""
+    (path,) = results.glob("*/fold_0/checkpoint_final.pth")
+    sound = torch.load(path, weights_only=False)
+    weights = sound["network_weights"]
+    first, value = next(iter(weights.items()))
+    wrong = {
+        "program": {**sound, "logging": Path("a class of Python's, which is no plain value")},
+        "no number": {**sound, "network_weights": {**weights, first: torch.full_like(value, torch.nan)}},
+        "shape": {**sound, "network_weights": {**weights, first: value[:1]}},
+        "trainer": {**sound, "trainer_name": "nnUNetTrainerOfMine"},
+        "network of its own": {**sound, "trainer_name": "nnUNetTrainerBN"},
+        "other": {"state_dict": weights},
+    }
+    return {name: _why(path, content, out) for name, content in wrong.items()}
+
+
+def _why(path: Path, content: dict[str, Any], out: Path) -> str:
+    torch.save(content, path.with_name("wrong.pth"))
+    options = ImportOptions(
+        made_on="2026-11-21", name="wrong", orientation="LPS", modality="CT", checkpoint="wrong.pth"
+    )
+    try:
+        import_nnunet(path.parents[1], out / "models", options, no_progress)
+    except SetupError as error:
+        return error.reason
+    return "nothing"
+
+
+def _of_tasks(tasks: list[str], out: Path) -> dict[str, Any]:
+    whole_body.prepare(out)
+    for task in tasks:
+        whole_body.reference(task, out)
+        image, labels = (nibabel.load(out / task / f"{name}.nii.gz") for name in ("image", "labels"))
+        np.savez(
+            out / f"{task}.npz",
+            image=np.asarray(image.dataobj),
+            labels=np.asarray(labels.dataobj),
+            affine=image.affine,
+        )
+    options = ImportOptions(made_on="2026-11-21", name="ts-297" if tasks == ["total_fast"] else "ts")
+    made = import_totalsegmentator(out / "weights", out / "models", options, no_progress)
+    return {each.folder.name: _told(each) for each in made}
+
+
+def _told(imported: Imported) -> dict[str, Any]:
+    return {"remarks": imported.remarks, **asdict(imported.comparison)}
+
+
+if __name__ == "__main__":
+    main()
