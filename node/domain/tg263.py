@@ -8,11 +8,11 @@ from typing import Literal
 LENGTH = 16
 
 # A side is a word of its own, whatever its case, or ends one by a capital: Kidney_L, left_kidney, KidneyLeft, KidneyL.
-# The "L" of A_LAD or Lung is none, nor is the "left" of cleft.
+# The "L" of A_LAD, Lung or Läsion is none, nor is the "left" of cleft. [^\W_] is a letter of any alphabet, or a digit.
 _SIDE = re.compile(
-    r"(?<![A-Za-z0-9])(?i:l|r|lt|rt|left|right)(?![A-Za-z0-9])"
-    r"|(?<=[A-Za-z0-9])(?:Left|Right)(?![A-Za-z0-9])|(?<=[a-z0-9])(?:Lt|Rt|[LR])(?![A-Za-z0-9])"
-    r"|(?<![A-Za-z0-9])(?:Left|Right)(?=[A-Z])"
+    r"(?<![^\W_])(?i:l|r|lt|rt|left|right)(?![^\W_])"
+    r"|(?<=[^\W_])(?:Left|Right)(?![^\W_])|(?<=[a-z0-9])(?:Lt|Rt|[LR])(?![^\W_])"
+    r"|(?<![^\W_])(?:Left|Right)(?=[A-Z])"
 )
 # After the side: a mark of our own making, what is taken away, or a margin.
 _SIDE_WHERE_IT_BELONGS = re.compile(r"_[LR]($|[~^-]|\d*$)|(?<=PRV)_[LR]")

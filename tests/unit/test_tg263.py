@@ -108,7 +108,7 @@ def test_a_name_built_on_a_known_one_is_known(name: str) -> None:
     [
         ("Kidney_L", "L"), ("kidney left", "L"), ("RightKidney", "R"), ("KidneyL", "L"), ("R.Lung", "R"),
         ("Lung~_R", "R"), ("A_LAD", ""), ("Liver", ""), ("Lung_RUL", ""),
-        ("Palate_Cleft", ""), ("Brightness", ""), ("VB_L1", ""),
+        ("Palate_Cleft", ""), ("Brightness", ""), ("VB_L1", ""), ("Läsion", ""), ("Niere_L", "L"),
     ],
 )  # fmt: skip
 def test_a_side_is_read_in_whatever_spelling_and_where_there_is_none_none_is(name: str, side: str) -> None:
