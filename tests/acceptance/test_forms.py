@@ -219,8 +219,8 @@ def test_status_says_what_was_not_taken_and_what_was_sent_instead(outcome: Outco
 
     assert said == {"tps": "it takes no labelmap Segmentation, binary was sent", "archive": ""}
     tps = "to tps: delivered; it takes no labelmap Segmentation, binary was sent; "
-    assert f"{tps}RTSTRUCT (strict16, binary) stored (0x0000); SEG (binary) stored (0x0000)" in outcome.printed
-    archive = "to archive: delivered; RTSTRUCT (ours, labelmap) stored (0x0000); SEG (labelmap) stored (0x0000)"
+    assert f"{tps}RTSTRUCT (strict16) stored (0x0000); SEG (binary) stored (0x0000)" in outcome.printed
+    archive = "to archive: delivered; RTSTRUCT (ours) stored (0x0000); SEG (labelmap) stored (0x0000)"
     assert archive in outcome.printed
 
 
