@@ -60,7 +60,9 @@ class Places:
         self._allowed = _OF_EACH if self._shared_segment else _OF_EACH | {SEGMENT_IDENTIFICATION}
         for bounds in items(written, *data_set.left[PER_FRAME_GROUPS]):
             self._add(*bounds)
-        # PS3.3 C.7.6.17: values count from 1.
+
+    def verify_counted(self) -> None:
+        """Raise VerificationError unless the planes are numbered from 1 in their dimension (PS3.3 C.7.6.17)."""
         counted = sorted(self._ranks.values()) == list(range(1, len(self._ranks) + 1))
         expect(counted, "The dimension index of planes does not count them from 1.")
 

@@ -102,7 +102,8 @@ def verify_segmentation(
         _verify_place(header, manifest)
         changes = RowChanges(label_map)
         segments = _segments(header, _structures(changes, definitions), encoding)
-        frames = Places(written, header, reader, manifest).of_frames
+        places = Places(written, header, reader, manifest)
+        frames = places.of_frames
         expect(len(frames) == header.number("NumberOfFrames"), "The number of frames is wrong.")
         # In a label map the pixels tell the segment.
         known = {0} if encoding == "labelmap" else segments.keys()
@@ -112,6 +113,7 @@ def verify_segmentation(
         for number, (name, definition) in segments.items():
             voxels = f"{changed[number]} of {held(changes.of(definition))} voxels" if changed[number] else ""
             expect(not voxels, f"{name} differs from the label map in {voxels}.")
+        places.verify_counted()
         verify_segments(header, segments)
         verify_overlap(header, [definition for _, definition in segments.values()], encoding)
 
