@@ -23,6 +23,8 @@ from tests.builders import JAPANESE, ball_and_box, ct_series, definition, grid, 
 Change = Callable[[Dataset], None]
 
 SEGMENTATION_UID, PREDECESSOR_UID = "2.25.77", "2.25.78"
+SEGMENTATION_CLASS_UID = "1.2.840.10008.5.1.4.1.1.66.4"
+SEGMENT_NUMBERS = {"Kidney_L": 1, "Kidney_R": 2, "Body": 3}
 LEFT = Code(value="7771000", scheme="SCT", meaning="Left")
 RIGHT = Code(value="24028007", scheme="SCT", meaning="Right")
 
@@ -59,9 +61,9 @@ class Case:
                 provenance(),
                 NAMES,
                 SegmentReference(
-                    sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+                    sop_class_uid=SEGMENTATION_CLASS_UID,
                     sop_instance_uid=SEGMENTATION_UID,
-                    segment_numbers={"Kidney_L": 1, "Kidney_R": 2, "Body": 3},
+                    segment_numbers=SEGMENT_NUMBERS,
                 ),
                 predecessor_uid=PREDECESSOR_UID,
             )
@@ -73,7 +75,17 @@ class Case:
         return replace(kidney, contours=(*drawn[0].contours, *drawn[1].contours), geometric_type="CLOSEDPLANAR_XOR")
 
     def verify(self, faulty: bytes, definitions: Sequence[StructureDefinition] = DEFINITIONS) -> None:
-        verify_rtstruct(faulty, self.label_map, definitions, self.manifest, NAMES, SEGMENTATION_UID, PREDECESSOR_UID)
+        verify_rtstruct(
+            faulty,
+            self.label_map,
+            definitions,
+            self.manifest,
+            NAMES,
+            SEGMENTATION_UID,
+            PREDECESSOR_UID,
+            SEGMENT_NUMBERS,
+            SEGMENTATION_CLASS_UID,
+        )
 
     def changed(self, change: Change) -> bytes:
         dataset = dcmread(io.BytesIO(self.written))

@@ -67,8 +67,8 @@ def read_contours(data: bytes, first: int, last: int, plane_of: Callable[[bytes]
     Raises
     ------
     VerificationError
-        There is no contour, one is no closed polygon of at least 3 points, its first point is repeated, or the types of
-        contours are mixed.
+        There is no contour, one is no closed polygon of at least 3 points, its first point is repeated, a point is
+        there twice in a row, a line goes out and back at once, or the types of contours are mixed.
     """
     contours = [_fields(data, *bounds, name) for bounds in items(data, first, last)]
     expect(bool(contours), f"{name} has an empty Contour Sequence.")
@@ -91,8 +91,21 @@ def read_contours(data: bytes, first: int, last: int, plane_of: Callable[[bytes]
     ends = np.cumsum(counted)
     repeated = (points[ends - 1] == points[ends - counted]).all(axis=1)
     expect(not repeated.any(), f"{name} has a contour that repeats its first point.")
+    _verify_lines(points, counted, name)
     planes = np.array([plane_of(image) for image in images], dtype=np.intp)
     return WrittenContours(geometric_type, planes, counted, points)
+
+
+def _verify_lines(points: Points, counts: NDArray[np.intp], name: str) -> None:
+    """Raise VerificationError where a line stays on a point, or goes out and back at once."""
+    ends = np.cumsum(counts)
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = ends - counts
+    # Numbers that were read alike are alike. One axis rules out nearly all.
+    for behind, fault in ((following, "repeats a point"), (following[following], "goes out and back at once")):
+        same = np.flatnonzero(points[behind, 0] == points[:, 0])
+        same = same[(points[behind[same]] == points[same]).all(axis=1)]
+        expect(not len(same), f"{name} has a contour that {fault}.")
 
 
 def decimal_numbers(text: bytes, name: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

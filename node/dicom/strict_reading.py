@@ -7,6 +7,7 @@ end where its item ends, tags must rise, and values must obey their VR (PS3.5 6.
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from struct import Struct
 
@@ -51,6 +52,7 @@ _FORM = {
     "UI": re.compile(r"[0-9]+(\.[0-9]+)*"),
     "CS": re.compile(r"[A-Z0-9_ ]*"),
     "DA": re.compile(r"\d{8}|"),
+    "TM": re.compile(r"(([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?)?"),
     "DS": re.compile(r" *[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|"),
     "IS": re.compile(r" *[+-]?\d+|"),
 }
@@ -297,8 +299,16 @@ def _check_one(tag: int, vr: str, text: str) -> None:
         raise VerificationError(f"{_name(tag)} has a value of {longest} characters, longer than {LONGEST[vr]} ({vr}).")
     # The source's own character set, as the source calls it.
     form = None if tag == _SPECIFIC_CHARACTER_SET else _FORM.get(vr)
-    if form is not None and form.fullmatch(text) is None:
+    if (form is not None and form.fullmatch(text) is None) or (vr == "DA" and not _is_date(text)):
         raise VerificationError(f"{_name(tag)} has a value that is no {vr}.")
+
+
+def _is_date(digits: str) -> bool:
+    """Tell whether there was such a day; no digits are no date, and sound."""
+    try:
+        return not digits or bool(date(int(digits[:4]), int(digits[4:6]), int(digits[6:])))
+    except ValueError:
+        return False
 
 
 def _name(tag: int) -> str:

@@ -3,15 +3,20 @@
 Shares no code with the writers except the rule of which pixels a polygon holds and the naming of structures.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from node.dicom import UNREADABLE
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
+from node.domain.series import SeriesManifest
 
 # How far a point may lie off the plane of the image it names.
 OFF_PLANE_MM = 0.01
+
+# PS3.5 9.1: components without leading zeros. Those of others may have them, and must be named as they are.
+_OWN_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
 ANOTHER_GRID = "The label map is on another grid than the series."
 
@@ -29,6 +34,15 @@ def expect(holds: bool, otherwise: str) -> None:
     """Raise VerificationError with that reason unless the condition holds."""
     if not holds:
         raise VerificationError(otherwise)
+
+
+def verify_own_uids(own: Sequence[str], manifest: SeriesManifest) -> None:
+    """Raise VerificationError unless the UIDs of a result are sound, each another, and none is of what was received."""
+    expect(all(_OWN_UID.fullmatch(uid) for uid in own), "A UID is malformed.")
+    taken = {manifest.study_instance_uid, manifest.series_instance_uid, manifest.frame_of_reference_uid}
+    taken.update(plane.sop_instance_uid for plane in manifest.grid.planes)
+    taken.update(left.sop_instance_uid for left in manifest.left_out)
+    expect(len({*own} - taken) == len(own), "The result has not UIDs of its own.")
 
 
 class Images:

@@ -1,6 +1,7 @@
 """Where each frame of a written Segmentation lies, by its functional groups."""
 
 import struct
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,10 @@ Place = tuple[int, int]
 PER_FRAME_GROUPS = tag_of("PerFrameFunctionalGroupsSequence")
 FRAME_CONTENT, DIMENSION_INDEX_VALUES = tag_of("FrameContentSequence"), tag_of("DimensionIndexValues")
 SEGMENT_IDENTIFICATION = tag_of("SegmentIdentificationSequence")
+
+# Each group is there once: what all frames say and what each says of itself could contradict (PS3.3 C.7.6.16.1.1).
+_OF_ALL = frozenset(map(tag_of, ("PixelMeasuresSequence", "PlaneOrientationSequence")))
+_OF_EACH = frozenset((FRAME_CONTENT, *map(tag_of, ("DerivationImageSequence", "PlanePositionSequence"))))
 
 
 class _Layout(NamedTuple):
@@ -51,9 +56,15 @@ class Places:
         self.of_frames: dict[Place, int] = {}
         shared = data_set.item("SharedFunctionalGroupsSequence")
         self._shared_segment = _segment(shared) if shared.has("SegmentIdentificationSequence") else 0
+        _verify_groups(shared, _OF_ALL | {SEGMENT_IDENTIFICATION})
+        self._allowed = _OF_EACH if self._shared_segment else _OF_EACH | {SEGMENT_IDENTIFICATION}
         for bounds in items(written, *data_set.left[PER_FRAME_GROUPS]):
             self._add(*bounds)
-        expect(len(set(self._ranks.values())) == len(self._ranks), "Two planes have the same dimension index.")
+
+    def verify_counted(self) -> None:
+        """Raise VerificationError unless the planes are numbered from 1 in their dimension (PS3.3 C.7.6.17)."""
+        counted = sorted(self._ranks.values()) == list(range(1, len(self._ranks) + 1))
+        expect(counted, "The dimension index of planes does not count them from 1.")
 
     def _add(self, start: int, stop: int) -> None:
         groups = self._written[start:stop]
@@ -84,6 +95,7 @@ class Places:
         """Give segment, plane and dimension index of groups, and remember what their parts say."""
         item = self._reader.item(start, stop)
         verify_required(item, FRAME)
+        _verify_groups(item, self._allowed)
         segment = _segment(item) if item.has("SegmentIdentificationSequence") else self._shared_segment
         plane = self._plane(item, _shown(segment))
         index = _numbers(item.item("FrameContentSequence").values[DIMENSION_INDEX_VALUES])
@@ -120,6 +132,10 @@ class Places:
         away_mm = np.abs(np.subtract(position_lps_mm, self._images.grid.planes[plane].position_lps_mm)).max()
         expect(away_mm <= OFF_PLANE_MM, f"A frame lies {away_mm:.3f} mm away from the image that it names.")
         return plane
+
+
+def _verify_groups(groups: Item, allowed: Collection[int]) -> None:
+    expect(groups.sequences.keys() <= set(allowed), "A functional group is not where it belongs, or there twice.")
 
 
 def _segment(groups: Item) -> int:

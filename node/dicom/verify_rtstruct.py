@@ -14,8 +14,9 @@ from node.dicom.contour_reading import WrittenContours, read_contours
 from node.dicom.required_attributes import verify_required
 from node.dicom.required_rtstruct import REQUIRED
 from node.dicom.strict_reading import Item, Reader, implicit_elements, items, read_file_meta, tag_of
-from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, Images, expect, malformed_is_an_error
-from node.dicom.wording import unique_names
+from node.dicom.verification import ANOTHER_GRID, OFF_PLANE_MM, Images, expect, malformed_is_an_error, verify_own_uids
+from node.dicom.verify_codes import codes_meant, codes_of
+from node.dicom.wording import SH, fitted, plain, unique_names
 from node.domain.errors import VerificationError
 from node.domain.grid import Grid
 from node.domain.profiles import RoiName
@@ -55,6 +56,8 @@ def verify_rtstruct(
     names: Sequence[RoiName] | None = None,
     segmentation_uid: str | None = None,
     predecessor_uid: str | None = None,
+    segment_numbers: Mapping[str, int] | None = None,
+    segmentation_class_uid: str | None = None,
 ) -> None:
     """Check that an RT Structure Set, read anew, says what the label map says.
 
@@ -73,6 +76,11 @@ def verify_rtstruct(
         SOP Instance UID of the Segmentation that ROIs may refer to; none by default.
     predecessor_uid
         SOP Instance UID of the RT Structure Set that this one takes the place of.
+    segment_numbers
+        Segment Number by the structure's own name: just these structures name their segment, each once. By default it
+        is not asked which segment a ROI names.
+    segmentation_class_uid
+        SOP Class UID of the Segmentation; by default one of the classes of Segmentations, the same in all ROIs.
 
     Raises
     ------
@@ -86,7 +94,9 @@ def verify_rtstruct(
         _verify_references(data_set, manifest, segmentation_uid, predecessor_uid)
         listed = _listed(RowChanges(label_map), definitions, names)
         _verify_regions(data_set, listed)
+        _verify_segments(data_set, listed, segment_numbers, segmentation_class_uid)
         _verify_contours(written, data_set, listed, manifest)
+        _verify_words(data_set, listed, manifest.grid)
 
 
 def _data_set(written: bytes) -> Item:
@@ -110,10 +120,9 @@ def _verify_set(data_set: Item, manifest: SeriesManifest) -> None:
     expect(data_set.text("Modality") == "RTSTRUCT", "Modality is not RTSTRUCT.")
     expect(data_set.text("ApprovalStatus") == "UNAPPROVED", "The result is not UNAPPROVED.")
     expect(data_set.text("StudyInstanceUID") == manifest.study_instance_uid, "The result is in another study.")
-    own = [data_set.text(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
-    taken = {manifest.study_instance_uid, manifest.series_instance_uid, manifest.frame_of_reference_uid}
-    taken.update(plane.sop_instance_uid for plane in manifest.grid.planes)
-    expect(len({*own} - taken) == 2, "The result has not UIDs of its own.")
+    for keyword in ("ReviewDate", "ReviewTime", "ReviewerName"):
+        expect(not data_set.has(keyword), f"{keyword} does not belong to a result.")
+    verify_own_uids([data_set.text(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")], manifest)
 
 
 def _verify_references(
@@ -211,8 +220,8 @@ def _verify_regions(data_set: Item, listed: Mapping[str, _Listed]) -> None:
 def _verify_side(name: str, observation: Item, definition: StructureDefinition) -> None:
     """Raise VerificationError if names or code of a structure mean different sides, whoever is right."""
     kind = observation.item("RTROIIdentificationCodeSequence")
-    modifiers = [_code(modifier)[0] for modifier in kind.items("SegmentedPropertyTypeModifierCodeSequence")]
-    coded = {SIDE_OF_CODE.get(modifier, "") for modifier in modifiers}
+    _, _, *modifiers = codes_of(observation.item("SegmentedPropertyCategoryCodeSequence"), kind)
+    coded = {SIDE_OF_CODE.get(value, "") for value, _, _ in modifiers}
     named = {_side(name), _side(definition.name)} - {""}
     expect(len(named) < 2, f"{name} is the name of the other side's structure.")
     expect(len(named | coded - {""}) < 2, f"{name} carries the code of the other side.")
@@ -223,16 +232,48 @@ def _verify_observation(name: str, observation: Item, definition: StructureDefin
         observation.text("RTROIInterpretedType") == definition.interpreted_type,
         f"{name} has another interpreted type than its structure.",
     )
-    kind = observation.item("RTROIIdentificationCodeSequence")
-    modifiers = kind.items("SegmentedPropertyTypeModifierCodeSequence")
-    said = [_code(observation.item("SegmentedPropertyCategoryCodeSequence")), _code(kind), *map(_code, modifiers)]
-    codes = [definition.category, definition.type, *filter(None, [definition.modifier])]
-    expect(said == [(code.value, code.scheme) for code in codes], f"{name} has another code than its structure.")
+    said = codes_of(
+        observation.item("SegmentedPropertyCategoryCodeSequence"), observation.item("RTROIIdentificationCodeSequence")
+    )
+    expect(said == codes_meant(definition), f"{name} has another code than its structure.")
 
 
-def _code(item: Item) -> tuple[str, str]:
-    value = item.text("CodeValue" if item.has("CodeValue") else "LongCodeValue")
-    return value, item.text("CodingSchemeDesignator")
+def _verify_words(data_set: Item, listed: Mapping[str, _Listed], grid: Grid) -> None:
+    """Hold what people read of each ROI besides its name against its structure: label, description, volume."""
+    observations = {item.number("ReferencedROINumber"): item for item in data_set.items("RTROIObservationsSequence")}
+    for region in data_set.items("StructureSetROISequence"):
+        name, observation = region.text("ROIName"), observations[region.number("ROINumber")]
+        one = listed[name]
+        label = observation.text("ROIObservationLabel") if observation.has("ROIObservationLabel") else ""
+        expect(label in ("", fitted(name, SH)), f"{name} has the observation label of something else.")
+        # Of a ROI with another name than its structure it tells that of the structure.
+        description = region.text("ROIDescription") if region.has("ROIDescription") else ""
+        told = not description or description.startswith(f"{plain(one.definition.name)}:")
+        expect(told, f"{name} has the description of something else.")
+        volume_cm3 = held(one.changes) * grid.voxel_volume_mm3 / 1000
+        said_cm3 = region.decimals("ROIVolume") if region.has("ROIVolume") else [volume_cm3]
+        expect(np.allclose(said_cm3, [volume_cm3], rtol=1e-5, atol=0), f"{name} has another volume than its voxels.")
+
+
+def _verify_segments(
+    data_set: Item,
+    listed: Mapping[str, _Listed],
+    segment_numbers: Mapping[str, int] | None,
+    segmentation_class_uid: str | None,
+) -> None:
+    """Hold the segment that each ROI names (Definition Source Sequence) against that of its structure."""
+    classes = {segmentation_class_uid} - {None}
+    for region in data_set.items("StructureSetROISequence"):
+        name = region.text("ROIName")
+        sources = region.items("DefinitionSourceSequence")
+        classes.update(source.text("ReferencedSOPClassUID") for source in sources)
+        named = [source.number("ReferencedSegmentNumber") for source in sources]
+        if segment_numbers is None:
+            expect(len(named) < 2, f"{name} names several segments.")
+            continue
+        number = segment_numbers.get(listed[name].definition.name)
+        expect(named == ([] if number is None else [number]), f"{name} does not name its own segment.")
+    expect(len(classes) < 2, "ROIs name a Segmentation of another class.")
 
 
 def _side(name: str) -> str:
@@ -258,11 +299,24 @@ def _verify_content(name: str, contours: WrittenContours | None, wanted: Places,
     if not np.array_equal(changes, wanted):
         differ = odd(np.concatenate([changes, wanted]))
         raise VerificationError(f"{name} differs from the label map in {held(differ)} of {held(wanted)} voxels.")
-    if contours is not None and contours.geometric_type == "CLOSED_PLANAR":
-        expect(
-            held(np.sort(crossed.places_of_each)) == held(wanted),
-            f"{name} has contours that overlap without excluding.",
-        )
+    if contours is not None:
+        _verify_each(name, contours, crossed, wanted)
+
+
+def _verify_each(name: str, contours: WrittenContours, crossed: "_Crossings", wanted: Places) -> None:
+    """Raise VerificationError if a contour holds no pixel, or contours overlap otherwise than their type says."""
+    of_each = np.sort(crossed.places_of_each)
+    pixels = np.bincount(
+        of_each[::2] // crossed.size, weights=of_each[1::2] - of_each[::2], minlength=len(contours.counts)
+    )
+    expect(pixels.min() > 0, f"{name} has a contour that holds no pixel.")
+    overlap = pixels.sum() != held(wanted)
+    if contours.geometric_type == "CLOSED_PLANAR":
+        expect(not overlap, f"{name} has contours that overlap without excluding.")
+        return
+    expect(overlap, f"{name} has contours that are to exclude, of which none does.")
+    # Every border is that of one contour: where two change the filling at one place, neither shows.
+    expect(len(odd(of_each)) == len(wanted), f"{name} has contours that cancel each other.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +326,11 @@ class _Crossings:
     # On the planes, and as if each contour had a plane of its own.
     places: Places
     places_of_each: Places
+    # Places of a plane.
+    size: int
 
 
-NO_CROSSING = _Crossings(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp))
+NO_CROSSING = _Crossings(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp), 1)
 
 
 class _Images:
@@ -332,7 +388,7 @@ class _Images:
         _, rows, columns = self._grid.shape
         on_plane = crossed.row * (columns + 1) + crossed.column
         size = rows * (columns + 1)
-        return _Crossings(contours.planes[crossed.polygon] * size + on_plane, crossed.polygon * size + on_plane)
+        return _Crossings(contours.planes[crossed.polygon] * size + on_plane, crossed.polygon * size + on_plane, size)
 
     def _pixels(self, contours: WrittenContours, name: str) -> Points:
         """Give (row, column) of the points."""

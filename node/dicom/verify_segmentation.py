@@ -1,6 +1,5 @@
 """Read a written Segmentation back, as a receiver would, and hold it against the label map."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationSt
 from node.dicom.required_attributes import verify_required
 from node.dicom.required_segmentation import OBJECT, OBJECT_OF_ENCODING
 from node.dicom.strict_reading import PIXEL_DATA, Item, Reader, explicit_elements, read_file_meta
-from node.dicom.verification import ANOTHER_GRID, expect, malformed_is_an_error
+from node.dicom.verification import ANOTHER_GRID, expect, malformed_is_an_error, verify_own_uids
 from node.dicom.verify_frames import PER_FRAME_GROUPS, Place, Places
 from node.dicom.verify_pixels import bits_above, changed_bits, changed_numbers, stored_bits, stored_numbers
+from node.dicom.verify_segments import Segments, verify_overlap, verify_segments
 from node.dicom.wording import unique_names
 from node.domain.grid import Grid
 from node.domain.masks import BACKGROUND
@@ -31,11 +31,19 @@ LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 # What we store for certainty; above half of it is inside.
 MAXIMUM_FRACTIONAL_VALUE = 255
 
-# Name and structure of each Segment Number.
-Segments = Mapping[int, tuple[str, StructureDefinition]]
-
-# PS3.5 9.1: components without leading zeros. Those of others may have them, and must be named as they are.
-_OWN_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+# What would change the pixels' meaning, or name a person: we write neither.
+FOREIGN = (
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "ApprovalStatus",
+    "ContentCreatorName",
+    "ReviewerName",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +102,8 @@ def verify_segmentation(
         _verify_place(header, manifest)
         changes = RowChanges(label_map)
         segments = _segments(header, _structures(changes, definitions), encoding)
-        frames = Places(written, header, reader, manifest).of_frames
+        places = Places(written, header, reader, manifest)
+        frames = places.of_frames
         expect(len(frames) == header.number("NumberOfFrames"), "The number of frames is wrong.")
         # In a label map the pixels tell the segment.
         known = {0} if encoding == "labelmap" else segments.keys()
@@ -104,6 +113,9 @@ def verify_segmentation(
         for number, (name, definition) in segments.items():
             voxels = f"{changed[number]} of {held(changes.of(definition))} voxels" if changed[number] else ""
             expect(not voxels, f"{name} differs from the label map in {voxels}.")
+        places.verify_counted()
+        verify_segments(header, segments)
+        verify_overlap(header, [definition for _, definition in segments.values()], encoding)
 
 
 def _verify_kind(header: Item, meta: Item, encoding: SegmentationEncoding) -> None:
@@ -123,6 +135,8 @@ def _verify_kind(header: Item, meta: Item, encoding: SegmentationEncoding) -> No
     monochrome = header.text("PhotometricInterpretation") == "MONOCHROME2"
     one_unsigned = header.number("SamplesPerPixel") == 1 and header.number("PixelRepresentation") == 0
     expect(monochrome and one_unsigned, "Pixels are not unsigned MONOCHROME2.")
+    expect(header.text("ImageType") == "DERIVED\\PRIMARY", "The Image Type is not DERIVED PRIMARY.")
+    _verify_nothing_alters(header)
     if encoding == "fractional":
         kept = header.text("SegmentationFractionalType")
         expect(kept == "PROBABILITY", "The fractions are not probabilities.")
@@ -131,6 +145,14 @@ def _verify_kind(header: Item, meta: Item, encoding: SegmentationEncoding) -> No
     if encoding == "labelmap":
         padding = header.number("PixelPaddingValue")
         expect(padding == BACKGROUND, "The Pixel Padding Value is not the background.")
+
+
+def _verify_nothing_alters(header: Item) -> None:
+    """Raise VerificationError if something says that pixels mean other values, or that a person made or judged them."""
+    for keyword in FOREIGN:
+        expect(not header.has(keyword), f"{keyword} does not belong to a result.")
+    identity = not header.has("PresentationLUTShape") or header.text("PresentationLUTShape") == "IDENTITY"
+    expect(identity, "The Presentation LUT Shape is not IDENTITY.")
 
 
 def _verify_place(header: Item, manifest: SeriesManifest) -> None:
@@ -149,7 +171,9 @@ def _verify_place(header: Item, manifest: SeriesManifest) -> None:
     )
     dimensions = header.item("DimensionOrganizationSequence").text("DimensionOrganizationUID")
     own = header.text("SOPInstanceUID"), own_series, dimensions
-    expect(all(_OWN_UID.fullmatch(uid) for uid in own), "A UID is malformed.")
+    verify_own_uids(own, manifest)
+    indices = {index.text("DimensionOrganizationUID") for index in header.items("DimensionIndexSequence")}
+    expect(indices == {dimensions}, "A dimension is of another organization.")
     received = sorted({(manifest.sop_class_uid, plane.sop_instance_uid) for plane in manifest.grid.planes})
     for references in (series.items("ReferencedInstanceSequence"), header.items("SourceImageSequence")):
         named = [(one.text("ReferencedSOPClassUID"), one.text("ReferencedSOPInstanceUID")) for one in references]

@@ -244,7 +244,138 @@ def empty_contour_sequence(dataset: Dataset) -> None:
     dataset.ROIContourSequence[3].ContourSequence = []
 
 
+def source_of(dataset: Dataset, region: int = 0) -> Dataset:
+    item: Dataset = dataset.StructureSetROISequence[region].DefinitionSourceSequence[0]
+    return item
+
+
+def swapped_segments(dataset: Dataset) -> None:
+    source_of(dataset, 0).ReferencedSegmentNumber, source_of(dataset, 1).ReferencedSegmentNumber = 2, 1
+
+
+def no_segment(dataset: Dataset) -> None:
+    del dataset.StructureSetROISequence[1].DefinitionSourceSequence
+
+
+def segment_twice(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[1].DefinitionSourceSequence.append(source_of(dataset, 1))
+
+
+def segment_of_nothing(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[3].DefinitionSourceSequence = [source_of(dataset)]
+
+
+def segments_of_a_label_map(dataset: Dataset) -> None:
+    for region in range(3):
+        source_of(dataset, region).ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+def observation_label_of_the_other_side(dataset: Dataset) -> None:
+    dataset.RTROIObservationsSequence[0].ROIObservationLabel = "Kid_R"
+
+
+def description_of_the_other_side(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[0].ROIDescription = "Kidney_R: shortened"
+
+
+def meaning_of_the_other_side(dataset: Dataset) -> None:
+    kind = dataset.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0]
+    kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning = "Right"
+
+
+def meaning_of_another_organ(dataset: Dataset) -> None:
+    dataset.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0].CodeMeaning = "Heart"
+
+
+def another_volume(dataset: Dataset) -> None:
+    volume = dataset.StructureSetROISequence[0].ROIVolume
+    dataset.StructureSetROISequence[0].ROIVolume = f"{float(volume) * 1.0001:.8g}"
+
+
+def negative_volume(dataset: Dataset) -> None:
+    dataset.StructureSetROISequence[0].ROIVolume = "-1"
+
+
+def reviewed(dataset: Dataset) -> None:
+    dataset.ReviewerName = "Roe^Richard"
+
+
+def uid_with_a_leading_zero(dataset: Dataset) -> None:
+    dataset.SeriesInstanceUID = "1.02.3"
+
+
+def series_of_the_study(dataset: Dataset) -> None:
+    dataset.SeriesInstanceUID = dataset.StudyInstanceUID
+
+
+def called_as_an_image(dataset: Dataset) -> None:
+    dataset.SOPInstanceUID = case().manifest.grid.planes[0].sop_instance_uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+
+def date_that_is_none(dataset: Dataset) -> None:
+    dataset.StructureSetDate = "20260230"
+
+
+def time_that_is_none(dataset: Dataset) -> None:
+    dataset.StructureSetTime = "126000"
+
+
+def point_twice(dataset: Dataset) -> None:
+    contour = contours_of(dataset, 1)[0]
+    points = points_of(contour)
+    put(contour, np.insert(points, 1, points[1], axis=0))
+
+
+def spike_to(*offset_mm: float) -> Change:
+    """Give a fault that draws a line of no width from a point of a contour of the box and back."""
+
+    def change(dataset: Dataset) -> None:
+        contour = contours_of(dataset, 1)[0]
+        points = points_of(contour)
+        put(contour, np.insert(points, 1, [points[0] + offset_mm, points[0]], axis=0))
+
+    change.__name__ = f"spike_to_{offset_mm}"
+    return change
+
+
+def contour_without_a_pixel(dataset: Dataset) -> None:
+    contour = Dataset()
+    contour.update(contours_of(dataset, 1)[0])
+    # Not across a row of pixel centres.
+    put(contour, points_of(contour)[0] + np.array([[0.0, 0.0, 0.0], [0.05, 0.0, 0.0], [0.05, 0.05, 0.0]]))
+    contour.ContourNumber = 900
+    dataset.ROIContourSequence[1].ContourSequence.append(contour)
+
+
+def excluding_nothing(dataset: Dataset) -> None:
+    for contour in contours_of(dataset, 1):
+        contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+
+
 FAULTS: list[tuple[Change, str]] = [
+    (swapped_segments, "Kid_L does not name its own segment"),
+    (no_segment, "Kid_R does not name its own segment"),
+    (segment_twice, "Kid_R does not name its own segment"),
+    (segment_of_nothing, "Spleen does not name its own segment"),
+    (segments_of_a_label_map, "Segmentation of another class"),
+    (observation_label_of_the_other_side, "Kid_L has the observation label of something else"),
+    (description_of_the_other_side, "Kid_L has the description of something else"),
+    (meaning_of_the_other_side, "Kid_L has another code"),
+    (meaning_of_another_organ, "Kid_L has another code"),
+    (another_volume, "Kid_L has another volume"),
+    (negative_volume, "Kid_L has another volume"),
+    (reviewed, "ReviewerName does not belong"),
+    (uid_with_a_leading_zero, "UID is malformed"),
+    (series_of_the_study, "UIDs of its own"),
+    (called_as_an_image, "UIDs of its own"),
+    (date_that_is_none, "StructureSetDate has a value that is no DA"),
+    (time_that_is_none, "StructureSetTime has a value that is no TM"),
+    (point_twice, "Kid_R has a contour that repeats a point"),
+    (spike_to(0.0, -0.5, 0.0), "Kid_R has a contour that goes out and back"),
+    (spike_to(4.0, 3.0, 0.0), "Kid_R has a contour that goes out and back"),
+    (contour_without_a_pixel, "Kid_R has a contour that holds no pixel"),
+    (excluding_nothing, "Kid_R has contours that are to exclude, of which none does"),
     (vertex_moved_by(0.0, -1.5, 0.0), "Kid_R differs from the label map in"),
     (vertex_moved_by(0.0, 0.0, 0.011), "Kid_R has a contour 0.011 mm off the image"),
     (point_outside_the_image, "Body has a point outside the image"),
@@ -449,3 +580,30 @@ def test_every_move_of_a_vertex_that_changes_a_pixel_is_caught() -> None:
 
     case().verify(written(sound))
     assert caught >= 60
+
+
+def test_contours_that_cancel_each_other_are_caught() -> None:
+    def add_two(dataset: Dataset) -> None:
+        for number in (901, 902):
+            again = Dataset()
+            again.update(contours_of(dataset)[0])
+            again.ContourNumber = number
+            dataset.ROIContourSequence[0].ContourSequence.append(again)
+
+    sound = case("CLOSEDPLANAR_XOR")
+
+    with pytest.raises(VerificationError, match="Kid_L has contours that cancel each other"):
+        sound.verify(sound.changed(add_two))
+
+
+def test_which_segment_is_named_is_not_asked_where_no_numbers_are_given() -> None:
+    several = case().changed(segment_twice)
+
+    def verify(faulty: bytes) -> None:
+        verify_rtstruct(
+            faulty, case().label_map, DEFINITIONS, case().manifest, NAMES, SEGMENTATION_UID, PREDECESSOR_UID
+        )
+
+    verify(case().changed(swapped_segments))
+    with pytest.raises(VerificationError, match="Kid_R names several segments"):
+        verify(several)

@@ -332,6 +332,209 @@ def test_a_fault_is_caught_in_every_encoding(change: Change, reason: str, encodi
         verify_segmentation(faulty, label_map, APART, manifest, encoding)
 
 
+def segment_of(dataset: Dataset) -> Dataset:
+    """Give the item of the last segment, the box."""
+    item: Dataset = dataset.SegmentSequence[-1]
+    return item
+
+
+def another_type_code(dataset: Dataset) -> None:
+    segment_of(dataset).SegmentedPropertyTypeCodeSequence[0].CodeValue = "64033007"
+
+
+def another_type_meaning(dataset: Dataset) -> None:
+    segment_of(dataset).SegmentedPropertyTypeCodeSequence[0].CodeMeaning = "Heart"
+
+
+def another_category_code(dataset: Dataset) -> None:
+    segment_of(dataset).SegmentedPropertyCategoryCodeSequence[0].CodeValue = "49755003"
+
+
+def other_side(dataset: Dataset) -> None:
+    kind = segment_of(dataset).SegmentedPropertyTypeCodeSequence[0]
+    kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue = "24028007"
+
+
+def other_side_in_words(dataset: Dataset) -> None:
+    kind = segment_of(dataset).SegmentedPropertyTypeCodeSequence[0]
+    kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning = "Right"
+
+
+def no_side(dataset: Dataset) -> None:
+    del segment_of(dataset).SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
+
+
+def both_sides(dataset: Dataset) -> None:
+    modifiers = segment_of(dataset).SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
+    right = Dataset()
+    right.CodeValue, right.CodingSchemeDesignator, right.CodeMeaning = "24028007", "SCT", "Right"
+    modifiers.append(right)
+
+
+def manual(dataset: Dataset) -> None:
+    segment_of(dataset).SegmentAlgorithmType = "MANUAL"
+
+
+def another_colour(dataset: Dataset) -> None:
+    lightness, *chroma = segment_of(dataset).RecommendedDisplayCIELabValue
+    segment_of(dataset).RecommendedDisplayCIELabValue = [lightness + 700, *chroma]
+
+
+def no_colour(dataset: Dataset) -> None:
+    del segment_of(dataset).RecommendedDisplayCIELabValue
+
+
+def listed_as_another_class(dataset: Dataset) -> None:
+    listed = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    listed[-1].ReferencedSOPClassUID = SecondaryCaptureImageStorage
+
+
+def source_images_of_another_class(dataset: Dataset) -> None:
+    dataset.SourceImageSequence[-1].ReferencedSOPClassUID = SecondaryCaptureImageStorage
+
+
+def shared_position(dataset: Dataset) -> None:
+    position = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+    dataset.SharedFunctionalGroupsSequence[0].PlanePositionSequence = position
+
+
+def orientation_of_a_frame(dataset: Dataset) -> None:
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = [0, 1, 0, 1, 0, 0]
+    dataset.PerFrameFunctionalGroupsSequence[-1].PlaneOrientationSequence = [orientation]
+
+
+def spacing_of_a_frame(dataset: Dataset) -> None:
+    measures = Dataset()
+    measures.PixelSpacing = [9, 9]
+    dataset.PerFrameFunctionalGroupsSequence[-1].PixelMeasuresSequence = [measures]
+
+
+def rescaled_frames(dataset: Dataset) -> None:
+    transformation = Dataset()
+    transformation.RescaleIntercept, transformation.RescaleSlope, transformation.RescaleType = 1, 2, "US"
+    dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence = [transformation]
+
+
+def series_called_as_the_study(dataset: Dataset) -> None:
+    dataset.SeriesInstanceUID = dataset.StudyInstanceUID
+
+
+def series_called_as_itself(dataset: Dataset) -> None:
+    dataset.SeriesInstanceUID = dataset.SOPInstanceUID
+
+
+def called_as_an_image(dataset: Dataset) -> None:
+    dataset.SOPInstanceUID = dataset.SourceImageSequence[0].ReferencedSOPInstanceUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+
+def dimension_of_another_organization(dataset: Dataset) -> None:
+    dataset.DimensionIndexSequence[-1].DimensionOrganizationUID = "2.25.1"
+
+
+def original(dataset: Dataset) -> None:
+    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
+
+
+def inverted_for_display(dataset: Dataset) -> None:
+    dataset.PresentationLUTShape = "INVERSE"
+
+
+def rescaled(dataset: Dataset) -> None:
+    dataset.RescaleIntercept, dataset.RescaleSlope = 1, 2
+
+
+def approved(dataset: Dataset) -> None:
+    dataset.ApprovalStatus = "APPROVED"
+
+
+def overlapping(dataset: Dataset) -> None:
+    dataset.SegmentsOverlap = "YES"
+
+
+def date_that_is_none(dataset: Dataset) -> None:
+    dataset.add_new("ContentDate", "LO", "20260230")
+    dataset["ContentDate"].VR = "DA"
+
+
+def time_that_is_none(dataset: Dataset) -> None:
+    dataset["ContentTime"].value = "2560"
+
+
+FAULTS_OF_WHAT_IS_SAID: list[tuple[Change, str]] = [
+    (another_type_code, "Box has another code"),
+    (another_type_meaning, "Box has another code"),
+    (another_category_code, "Box has another code"),
+    (other_side, "Box has another code"),
+    (other_side_in_words, "Box has another code"),
+    (no_side, "Box has another code"),
+    (both_sides, "Box has another code"),
+    (manual, "Box is not said to be AUTOMATIC"),
+    (another_colour, "Box has another colour"),
+    (no_colour, "Box has another colour"),
+    (listed_as_another_class, "referenced images"),
+    (source_images_of_another_class, "referenced images"),
+    (shared_position, "functional group"),
+    (orientation_of_a_frame, "functional group"),
+    (spacing_of_a_frame, "functional group"),
+    (rescaled_frames, "functional group"),
+    (series_called_as_the_study, "UIDs of its own"),
+    (series_called_as_itself, "UIDs of its own"),
+    (called_as_an_image, "UIDs of its own"),
+    (dimension_of_another_organization, "another organization"),
+    (original, "Image Type"),
+    (inverted_for_display, "Presentation LUT Shape"),
+    (rescaled, "RescaleIntercept does not belong"),
+    (approved, "ApprovalStatus does not belong"),
+    (overlapping, "Segments Overlap"),
+    (date_that_is_none, "ContentDate has a value that is no DA"),
+    (time_that_is_none, "ContentTime has a value that is no TM"),
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("change", "reason"), FAULTS_OF_WHAT_IS_SAID, ids=lambda one: getattr(one, "__name__", ""))
+def test_what_is_said_of_sound_pixels_must_be_so(change: Change, reason: str, encoding: SegmentationEncoding) -> None:
+    faulty, label_map, manifest = written_as(encoding, change)
+
+    with pytest.raises(VerificationError, match=reason):
+        verify_segmentation(faulty, label_map, APART, manifest, encoding)
+
+
+def test_a_segment_told_of_all_frames_and_of_each_is_caught() -> None:
+    def tell_of_all(dataset: Dataset) -> None:
+        identification = Dataset()
+        identification.ReferencedSegmentNumber = 2
+        dataset.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence = [identification]
+
+    faulty, label_map, manifest = written_as("binary", tell_of_all)
+
+    with pytest.raises(VerificationError, match="functional group"):
+        verify_segmentation(faulty, label_map, APART, manifest)
+
+
+def test_a_background_with_the_code_of_an_organ_is_caught() -> None:
+    def name_it(dataset: Dataset) -> None:
+        background, segment = dataset.SegmentSequence[:2]
+        background.SegmentedPropertyTypeCodeSequence = segment.SegmentedPropertyTypeCodeSequence
+
+    faulty, label_map, manifest = written_as("labelmap", name_it)
+
+    with pytest.raises(VerificationError, match="The background carries the code"):
+        verify_segmentation(faulty, label_map, APART, manifest, "labelmap")
+
+
+def test_segments_that_share_voxels_must_not_be_said_to_be_apart() -> None:
+    def apart(dataset: Dataset) -> None:
+        dataset.SegmentsOverlap = "NO"
+
+    faulty, label_map, manifest = written_segmentation(apart)
+
+    with pytest.raises(VerificationError, match="Segments Overlap is not YES"):
+        verify_segmentation(faulty, label_map, DEFINITIONS, manifest)
+
+
 REQUIRED = [
     "PatientName",
     "AccessionNumber",
@@ -506,6 +709,19 @@ def last_dimension(dataset: Dataset) -> None:
     content.DimensionIndexValues = [*values[:-1], 99] if isinstance(values, list) else 99
 
 
+def index_of_the_first_plane(value: int) -> Change:
+    """Give a fault that all frames of the plane share, so that none contradicts another."""
+
+    def change(dataset: Dataset) -> None:
+        contents = [groups.FrameContentSequence[0] for groups in dataset.PerFrameFunctionalGroupsSequence]
+        for content in contents:
+            segment, plane = content.DimensionIndexValues
+            content.DimensionIndexValues = [segment, value if plane == 1 else plane]
+
+    change.__name__ = f"index_{value}_of_the_first_plane"
+    return change
+
+
 def last_segment(dataset: Dataset) -> None:
     groups = dataset.PerFrameFunctionalGroupsSequence[-1]
     groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 1
@@ -542,6 +758,9 @@ def last_source_of_another_class(dataset: Dataset) -> None:
 LAST_FRAME_FAULTS: list[tuple[Change, str]] = [
     (longer_than_its_vr, "FrameLabel has a value of 68 characters"),
     (last_dimension, "dimension index"),
+    (index_of_the_first_plane(0), "dimension index"),
+    (index_of_the_first_plane(2), "dimension index"),
+    (index_of_the_first_plane(70), "dimension index"),
     (last_segment, "two frames|dimension index"),
     (last_position, "away from the image"),
     (last_source, "away from the image"),
