@@ -186,7 +186,7 @@ class _Writer:
         key: tuple[OutputKind, str] = ("rtstruct", form)
         if key not in self.objects:
             structure_set = self.structure_set(profile)
-            names = self._names(structure_set, profile)
+            names, reference = self._names(structure_set, profile), self._reference(segments)
             self.phase("rtstruct")
             origin = self.origin
             dataset = rtstruct(
@@ -195,17 +195,25 @@ class _Writer:
                 origin.source,
                 origin.provenance,
                 names,
-                self._reference(segments),
+                reference,
                 form,
                 profile.label_length,
             )
             written = _written(dataset)
             self.phase("verify rtstruct")
             definitions = [structure.definition for structure in structure_set.structures]
-            named = None if segments is None else segments.sop_instance_uid
             fault = _fault(
                 lambda: verify_identity(written, origin.source),
-                lambda: verify_rtstruct(written, self.drawn.label_map, definitions, origin.manifest, names, named),
+                lambda: verify_rtstruct(
+                    written,
+                    self.drawn.label_map,
+                    definitions,
+                    origin.manifest,
+                    names,
+                    segmentation_uid=reference.sop_instance_uid if reference else None,
+                    segment_numbers=reference.segment_numbers if reference else None,
+                    segmentation_class_uid=reference.sop_class_uid if reference else None,
+                ),
             )
             self.objects[key] = _object("rtstruct", form, dataset, written, fault)
         return self.objects[key]
