@@ -29,6 +29,8 @@ _ALWAYS = [
     _CONTOUR_NUMBER,
     _CONTOUR_DATA,
 ]
+# A strip narrower than the coordinates tell apart becomes a line: so long may it be, which nobody sees.
+LEFT_BY_ROUNDING_MM = 0.15
 Floats = NDArray[np.float64]
 
 _GEOMETRIC_TYPES = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -101,11 +103,17 @@ def _verify_lines(points: Points, counts: NDArray[np.intp], name: str) -> None:
     ends = np.cumsum(counts)
     following = np.arange(1, len(points) + 1)
     following[ends - 1] = ends - counts
-    # Numbers that were read alike are alike. One axis rules out nearly all.
-    for behind, fault in ((following, "repeats a point"), (following[following], "goes out and back at once")):
-        same = np.flatnonzero(points[behind, 0] == points[:, 0])
-        same = same[(points[behind[same]] == points[same]).all(axis=1)]
-        expect(not len(same), f"{name} has a contour that {fault}.")
+    expect(not len(_same(points, following)), f"{name} has a contour that repeats a point.")
+    tips = following[_same(points, following[following])]
+    lengths_mm = np.linalg.norm(points[tips] - points[following[tips]], axis=1)
+    expect(lengths_mm.max(initial=0) <= LEFT_BY_ROUNDING_MM, f"{name} has a contour that goes out and back at once.")
+
+
+def _same(points: Points, others: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Give which points are where their others are; numbers that were written alike were read alike."""
+    # One axis rules out nearly all.
+    alike = np.flatnonzero(points[others, 0] == points[:, 0])
+    return np.asarray(alike[(points[others[alike]] == points[alike]).all(axis=1)], dtype=np.intp)
 
 
 def decimal_numbers(text: bytes, name: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

@@ -39,6 +39,7 @@ def verify_segments(header: Item, segments: Segments) -> None:
         number = item.number("SegmentNumber")
         shown = segments[number][0] if number != BACKGROUND else "The background"
         expect(item.text("SegmentAlgorithmType") == "AUTOMATIC", f"{shown} is not said to be AUTOMATIC.")
+        expect(not item.has("SegmentDescription"), f"{shown} has a description, which none is given.")
         said = codes_of(
             item.item("SegmentedPropertyCategoryCodeSequence"), item.item("SegmentedPropertyTypeCodeSequence")
         )

@@ -607,3 +607,7 @@ def test_which_segment_is_named_is_not_asked_where_no_numbers_are_given() -> Non
     verify(case().changed(swapped_segments))
     with pytest.raises(VerificationError, match="Kid_R names several segments"):
         verify(several)
+
+
+def test_a_line_as_short_as_rounding_leaves_it_passes() -> None:
+    case().verify(case().changed(spike_to(0.0, -0.1, 0.0)))

@@ -371,6 +371,10 @@ def both_sides(dataset: Dataset) -> None:
     modifiers.append(right)
 
 
+def described_as_another_organ(dataset: Dataset) -> None:
+    segment_of(dataset).SegmentDescription = "Heart"
+
+
 def manual(dataset: Dataset) -> None:
     segment_of(dataset).SegmentAlgorithmType = "MANUAL"
 
@@ -470,6 +474,7 @@ FAULTS_OF_WHAT_IS_SAID: list[tuple[Change, str]] = [
     (other_side_in_words, "Box has another code"),
     (no_side, "Box has another code"),
     (both_sides, "Box has another code"),
+    (described_as_another_organ, "Box has a description"),
     (manual, "Box is not said to be AUTOMATIC"),
     (another_colour, "Box has another colour"),
     (no_colour, "Box has another colour"),
