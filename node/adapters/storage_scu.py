@@ -104,8 +104,8 @@ def store_best(
 ) -> tuple[StoreReceipt, ...]:
     """Send one of several sets of files in one association; gives a receipt for each file, in their order.
 
-    The first set that the destination takes whole, by class and transfer syntax, else the last; a file of that which
-    the destination does not take is refused (0x0122) while the others are sent.
+    The first set that the destination takes whole, by class and transfer syntax, else that of which it takes most; a
+    file of that which the destination does not take is refused (0x0122) while the others are sent.
 
     Parameters
     ----------
@@ -126,8 +126,10 @@ def store_best(
     caller = _Caller(destination, calling_ae_title, timeout_s)
     with caller.association(_contexts(list(read.values()))) as association:
         accepted = {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in association.accepted_contexts}
+        # Of offers that are taken in part the later one: it asks less of the destination.
+        best = max(reversed(offers), key=lambda files: sum(bool(read[path].fitting(accepted)) for path in files))
         whole = (files for files in offers if all(read[path].fitting(accepted) for path in files))
-        return tuple(caller.send(association, accepted, read[path]) for path in next(whole, offers[-1]))
+        return tuple(caller.send(association, accepted, read[path]) for path in next(whole, best))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

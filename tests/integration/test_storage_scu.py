@@ -168,6 +168,17 @@ def test_who_takes_no_label_map_gets_the_offer_without_one_and_nothing_twice(tmp
     assert tps.asked == [str(dcmread(path).SOPInstanceUID) for path in (others, binary)]
 
 
+def test_who_takes_nothing_but_label_maps_gets_the_label_map(tmp_path: Path) -> None:
+    structures, binary = object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION)
+    labels = label_map_file(tmp_path)
+
+    with FakeDestination(sop_classes=[LABEL_MAP_SEGMENTATION]) as tps:
+        receipts = store_best(tps.address, [[structures, labels], [structures, binary]], calling_ae_title="DELINEATE")
+
+    assert [one.outcome for one in receipts] == ["refused", "stored"]
+    assert [one.SOPInstanceUID for one in tps.received] == [dcmread(labels).SOPInstanceUID]
+
+
 @pytest.mark.parametrize(
     ("status", "outcome", "worth_retrying", "reason"),
     [
