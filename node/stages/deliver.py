@@ -25,9 +25,8 @@ class Deliverer:
     Parameters
     ----------
     store
-        Sends to a destination, by its name, the first of several sets of files that it takes whole, else the one
-        of which it takes most;
-        raises NodeError where it cannot be talked to.
+        Sends to a destination, by its name, the first of several sets of files that it takes whole, else that of which
+        it takes most; raises NodeError where it cannot be talked to.
     results
         The folder that the outputs' paths are relative to.
     """
