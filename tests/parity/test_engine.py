@@ -43,19 +43,27 @@ TIE = 1e-5
 SCHEMES: dict[str, Scheme] = {"ZScoreNormalization": "z_score", "RescaleTo01Normalization": "range_0_1"}
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let nnU-Net answer all cases and export its networks; torch is loaded once for each."""
+    folder = tmp_path_factory.mktemp("answers")
+    for program in ("reference", "export"):
+        run_module(f"tests.parity.{program}", folder, "--cases", ",".join(NAMES))
+    return folder
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
-def test_no_voxel_differs_from_nnunet_but_by_a_tie(tmp_path: Path, name: str) -> None:
-    run_module("tests.parity.reference", tmp_path, "--cases", name)
-    run_module("tests.parity.export", tmp_path, "--cases", name)
-    one, results = case(name), tmp_path / "results" / f"Dataset900_{name}"
+def test_no_voxel_differs_from_nnunet_but_by_a_tie(answers: Path, name: str) -> None:
+    one, results = case(name), answers / "results" / f"Dataset900_{name}"
     plans = json.loads(next(results.glob("*/plans.json")).read_text())
     wanted, output = input_of(one, plans), output_of(one)
-    graphs = tuple(sorted((tmp_path / name).glob("fold_*.onnx")))
+    graphs = tuple(sorted((answers / name).glob("fold_*.onnx")))
     loaded = LoadedPackage(package=package(wanted, output, len(graphs)), graph_paths=graphs)
     runtime = open_predictor(loaded, "cpu", threads=1)
     assert isinstance(runtime, OnnxWindows)
 
-    with np.load(tmp_path / f"{name}.npz") as answer:
+    with np.load(answers / f"{name}.npz") as answer:
         found, _ = labels_by_windows(volumes(answer["image"], one), wanted, output, runtime, no_progress)
 
         differ = found != answer["labels"]
