@@ -13,7 +13,7 @@ _SEGMENT = ("SegmentSequence",)
 _REFERENCED_SERIES = ("ReferencedSeriesSequence",)
 _DERIVATION = ("DerivationImageSequence",)
 _SOURCE = (*_DERIVATION, "SourceImageSequence")
-# Our codes are short enough for Code Value.
+# Of the codes that we choose; a model may bring a long one.
 _SHORT_CODE = ("CodeValue", *CODE)
 
 OBJECT: Sequence[Required] = (
@@ -119,7 +119,7 @@ OBJECT: Sequence[Required] = (
         ),
     ),
     *(
-        Required(module="Code Sequence Macro", clause="table 8.8-1", within=(*_SEGMENT, sequence), type_1=_SHORT_CODE)
+        Required(module="Code Sequence Macro", clause="table 8.8-1", within=(*_SEGMENT, sequence), type_1=CODE)
         for sequence in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence")
     ),
     Required(module="Common Instance Reference", clause="C.12.2", type_1=_REFERENCED_SERIES),

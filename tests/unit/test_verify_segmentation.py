@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.errors import VerificationError
 from node.domain.routing import SegmentationEncoding
 from node.domain.series import SeriesManifest
+from node.domain.structures import Code
 from node.domain.volume import Box, LabelMap
 from tests.builders import (
     ORIENTATIONS,
@@ -74,6 +76,18 @@ def test_sound_results_pass(orientation: Orientation, tilt_mm: float, multi_fram
     verify_segmentation(
         written(segmentation(label_map, PRESENT, manifest, source, provenance())), label_map, DEFINITIONS, manifest
     )
+
+
+@pytest.mark.parametrize("encoding", ["binary", "labelmap"])
+def test_a_code_too_long_for_code_value_is_no_fault(encoding: SegmentationEncoding) -> None:
+    source, manifest, label_map = case()
+    extension = Code(value="123456781000119107", scheme="SCT", meaning="Of a national extension")
+    long = [replace(one, type=extension) for one in APART[:3]]
+
+    sound = written(segmentation(label_map, long, manifest, source, provenance(), encoding))
+
+    verify_segmentation(sound, label_map, long, manifest, encoding)
+    assert dcmread(io.BytesIO(sound)).SegmentSequence[-1].SegmentedPropertyTypeCodeSequence[0].LongCodeValue
 
 
 def shifted_references(dataset: Dataset) -> None:
