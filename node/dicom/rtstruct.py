@@ -94,7 +94,13 @@ def rtstruct(
     dataset.StructureSetLabel = wording.structure_set_label(provenance, label_length)
     dataset.StructureSetName = wording.model_and_version(provenance)
     renamed = [name for _, name in regions if name.reason]
-    dataset.StructureSetDescription = wording.description(provenance, structure_set.omitted, node.DISCLAIMER, renamed)
+    dataset.StructureSetDescription = wording.description(
+        provenance,
+        structure_set.omitted,
+        node.DISCLAIMER,
+        renamed,
+        listed=any(not structure.contours for structure in structure_set.structures),
+    )
     _add_references(dataset, manifest, headers)
     _add_regions(dataset, regions, manifest, provenance)
     if segmentation is not None:

@@ -70,9 +70,15 @@ def structure_set_label(provenance: Provenance, limit: int = SH) -> str:
 
 
 def description(
-    provenance: Provenance, omitted: Sequence[Omitted], disclaimer: str, renamed: Sequence[RoiName] = ()
+    provenance: Provenance,
+    omitted: Sequence[Omitted],
+    disclaimer: str,
+    renamed: Sequence[RoiName] = (),
+    listed: bool = False,
 ) -> str:
     """Say what the result is worth, how it came about, what is not in it and what has another name, within ST.
+
+    The omitted are in the structure set without contours where they are ``listed``.
 
     What does not fit is counted: nothing is left out in silence.
     """
@@ -85,7 +91,7 @@ def description(
     for told in range(len(left_out) + len(other), -1, -1):
         more = len(left_out) + len(other) - told
         sentences = [
-            *_list("Omitted", left_out[:told]),
+            *_list("Without contours" if listed else "Omitted", left_out[:told]),
             *_list("Renamed", other[: max(0, told - len(left_out))]),
             *([f"and {more} more; see the node's status."] if more else []),
         ]

@@ -129,15 +129,20 @@ def test_holes_go_as_each_profile_has_them() -> None:
     assert kinds == {"tps": {"CLOSEDPLANAR_XOR"}, "archive": {"CLOSED_PLANAR"}}
 
 
-@pytest.mark.parametrize(("empty", "names"), [("omit", ["Ball", "Box"]), ("list", ["Ball", "Box", "Nowhere"])])
-def test_a_structure_without_a_voxel_is_left_out_or_listed_and_always_told(empty: str, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("empty", "names", "told"),
+    [("omit", ["Ball", "Box"], "Omitted: Nowhere"), ("list", ["Ball", "Box", "Nowhere"], "Without contours: Nowhere")],
+)
+def test_a_structure_without_a_voxel_is_left_out_or_listed_and_always_told(
+    empty: str, names: list[str], told: str
+) -> None:
     profile = Profile(name="own", title="", empty_structures=empty, mark_cut=False)  # type: ignore[arg-type]
 
     made = results({"tps": wants(profile)})
 
     structures = read(made, made.offers["tps"][0][0])
     assert [str(roi.ROIName) for roi in structures.StructureSetROISequence] == names
-    assert "Nowhere" in structures.StructureSetDescription
+    assert told in structures.StructureSetDescription
     assert [one.name for one in made.structure_set.omitted] == ["Nowhere"]
 
 
