@@ -33,7 +33,7 @@ def ct() -> list[Dataset]:
     return ct_series(stack, voxels=values, series="organs")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_trained_network_contours_in_the_planning_system_after_five_commands(tmp_path: Path) -> None:
     results = Path(run_module("tests.parity.training", tmp_path / "nnUNet_results").splitlines()[-1])
     models = tmp_path / "models"

@@ -5,7 +5,7 @@ and the rest would bring is 5 GB, for nothing that inference touches. Torch come
 wherever pip is configured to look or else from PyTorch's own index.
 """
 
-import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -37,16 +37,18 @@ def reference_python() -> Path:
     Skips the test, saying so, where the packages cannot be had. In CI (``CI=true``) that fails the test.
     """
     folder = _cache() / f"nnunet-{_key()}"
-    if not folder.exists():
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
-            _make(partial)
-        except subprocess.CalledProcessError as error:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Test processes beside each other share one, for it takes minutes and 1.6 GB.
+    with folder.with_suffix(".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = folder.with_name(f".{folder.name}")
             shutil.rmtree(partial, ignore_errors=True)
-            _absent(f"no environment for nnU-Net: {_last_line(error.stderr)}")
-        with contextlib.suppress(OSError):  # another test process was first
+            try:
+                _make(partial)
+            except subprocess.CalledProcessError as error:
+                _absent(f"no environment for nnU-Net: {_last_line(error.stderr)}")
             partial.rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
     return folder / "bin" / "python"
 
 

@@ -24,6 +24,9 @@ from tests.parity.environment import run_module
 # masked normalisation, labels above 255.
 CASES = ("ct_thick_slices", "ct_rotated_axes", "ct_two_folds", "mr_masked", "regions", "many_labels")
 
+# The first test makes the place for nnU-Net, or waits for another that does.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,9 @@ from tests.parity.environment import run_module
 
 CASES = ("ct_rotated_axes", "regions")
 
+# The first test makes the place for nnU-Net, or waits for another that does.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
