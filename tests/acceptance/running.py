@@ -219,7 +219,7 @@ class RunningNode:
         return self.wait_until(delivered, within_s)
 
     def _wait(self, holds: Callable[[], bool], what: str) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while not holds():
             assert time.monotonic() < until, f"waited in vain {what}:\n{self.log}"
             time.sleep(0.05)

@@ -483,7 +483,8 @@ def test_the_transport_is_proven_at_the_start(start: Callable[..., Running]) -> 
     with capture_logs() as logs:
         start(transport="spooling")
 
-    assert [line["transport"] for line in logs] == ["spooling"]
+    # A receiver of a test before may still say something.
+    assert [line["transport"] for line in logs if "transport" in line] == ["spooling"]
 
 
 def test_a_transport_that_does_not_work_here_is_replaced_and_said(
