@@ -6,21 +6,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
+from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
-from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
+from node.adapters.processes import (
+    Supervisor,
+    hold_lock,
+    leave_traces,
+    offer_as_victim,
+    run_until_told,
+    when_supervisor_is_gone,
+)
 from node.adapters.profile_store import load_profile
+from node.adapters.pulse import Pulse, ending_path, read_ending
 from node.adapters.query_scu import count_instances
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
@@ -43,6 +52,7 @@ from node.resources import shipped
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
 from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.course import JobWatch
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.stages.receive import ReceiveLimits, begin
@@ -54,8 +64,9 @@ CONTOUR, DELIVER = "contour", "deliver"
 # One job at a time per contouring process; several destinations at a time, but one try per destination.
 QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, partitioned=True))
 
-# A job that brought its process down so often is put aside.
-MAXIMUM_STARTS = 5
+# A task that was started so often without an end is put aside, whatever ended it: the node that was stopped, or a death
+# that no supervisor saw. What it saw counts as a setback of the job.
+MAXIMUM_STARTS = 10
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
@@ -78,6 +89,11 @@ class Node:
     def database_path(self) -> Path:
         """Give the database's file."""
         return self.data_dir / "delineate.sqlite"
+
+    @property
+    def pulse_path(self) -> Path:
+        """Give the file of the contourer's pulse."""
+        return self.data_dir / "contourer.pulse"
 
     @cached_property
     def database(self) -> Any:
@@ -174,7 +190,9 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
             del commands["collector"]
         for number in range(2, config.receiver.processes + 1):
             commands[f"receiver-{number}"] = [*command, "receiver", "--number", str(number)]
-        supervisor = Supervisor(commands, log=log)
+        supervisor = Supervisor(
+            commands, log=log, pulses={"contourer": node.pulse_path}, stall_s=config.contouring.stall_s
+        )
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -210,6 +228,7 @@ def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -
     """Be one of the node's processes until told to stop; never returns."""
     name = f"{role}-{number}" if number > 1 else role
     threading.excepthook = _log_fault
+    leave_traces()
     node = Node(config=config, name=name)
     lock: IO[str] = hold_lock(node.data_dir / f"{name}.lock", wait_s=30.0, holder=f"A {name}")
     start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
@@ -351,21 +370,30 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 def _contourer(node: Node) -> Callable[[], None]:
     section = node.config.node
-
+    offer_as_victim()
+    pulse = Pulse(node.pulse_path)
     open_model = WarmModels(node.models, section.device, section.device_id, section.threads)
-    for model in sorted({model for route in node.config.routes for model in route.models}):
-        open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
         results=ResultStore(node.data_dir),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
-        open_model=open_model,
+        open_model=_with_slot(open_model, section.device_id),
         forms=forms_of(node.config),
         software_version=__version__,
-        now=time.time,
+        watch=JobWatch(
+            pulse=pulse,
+            now=time.time,
+            steady=time.monotonic,
+            timeout_s=node.config.contouring.timeout_s or float("inf"),
+        ),
         log=log,
     )
+    _settle_predecessor(node.pulse_path, contourer)
+    for model in sorted({model for route in node.config.routes for model in route.models}):
+        pulse.beat(f"open the model {model}")  # a device may hang at that, too
+        open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
+    pulse.rest()
     worker = Worker(
         node.database,
         executor_id="contourer-0",
@@ -373,7 +401,20 @@ def _contourer(node: Node) -> Callable[[], None]:
         functions={CONTOUR: contourer},
         maximum_starts=MAXIMUM_STARTS,
     )
-    return worker.close
+
+    def stop() -> None:
+        pulse.stop()  # first: what is cut short from here on is no job's fault
+        worker.close()
+
+    return stop
+
+
+def _settle_predecessor(pulse_path: Path, contourer: Contourer) -> None:
+    """Let the job that the process before this one ended with have its setback, before the engine starts it again."""
+    ending = read_ending(pulse_path)
+    if ending is not None:
+        contourer.set_back(ending.job, ending.attempt, ending.reason)
+        ending_path(pulse_path).unlink()
 
 
 def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
@@ -395,6 +436,23 @@ def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
         return {name: forms[name] for name in names}
 
     return forms_of_destinations
+
+
+def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callable[[str], OpenModel]:
+    """Give with each model the time slot of its device, where that is an accelerator."""
+
+    @cache
+    def cuda_slot() -> DeviceSlot:
+        slot = DeviceSlot(cuda_device_name(device_id))
+        log("accelerator shared", lock=str(slot.path))
+        return slot
+
+    def open_with_slot(name: str) -> OpenModel:
+        model = open_model(name)
+        # Read from the session: with device = "auto" nothing else tells where the network runs.
+        return replace(model, slot=cuda_slot()) if "CUDAExecutionProvider" in model.predictor.computed_by else model
+
+    return open_with_slot
 
 
 class WarmModels:
