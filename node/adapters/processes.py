@@ -3,6 +3,7 @@
 import faulthandler
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -207,8 +208,9 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
 def leave_traces() -> None:
     """Let this process write where it is, files, lines and functions alone, when it crashes or its supervisor asks.
 
-    Both also while native code keeps the interpreter for itself.
+    Both also while native code keeps the interpreter for itself. It leaves no core dump: that would hold images.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.enable(all_threads=True)
     faulthandler.register(_TRACE, all_threads=True)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -199,6 +200,18 @@ def test_a_pulse_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
         assert watched.thread.is_alive()
 
     assert read_ending(pulses["contourer"]) is None
+
+
+def test_a_process_that_computes_dumps_no_memory_and_goes_first_where_memory_runs_out() -> None:
+    program = (
+        "import resource; from node.adapters.processes import leave_traces, offer_as_victim;"
+        "leave_traces(); offer_as_victim();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], open('/proc/self/oom_score_adj').read())"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.split() == ["0", "500"]
 
 
 def wait_for_file(path: Path) -> None:

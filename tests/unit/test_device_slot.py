@@ -1,13 +1,15 @@
 """One job at a time on a device, whichever process asks; a dead one keeps nobody waiting."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import node.adapters.device_slot
-from node.adapters.device_slot import DeviceSlot
+from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.domain.errors import ResourceError
 
 HOLDER = """
@@ -77,3 +79,29 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
     with pytest.raises(ResourceError, match="symbolic links"):
         DeviceSlot("cuda-0", [tmp_path])
+
+
+class FakeDriver:
+    """Names GPU 0 as NVIDIA's driver does, and knows no other."""
+
+    def __init__(self, _: str) -> None:
+        pass
+
+    def cuInit(self, _: int) -> int:  # noqa: N802 - the driver's name
+        return 0
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+        device._obj.value = number
+        return 0 if number == 0 else 101
+
+    def cuDeviceGetUuid_v2(self, identifier: Any, _: Any) -> int:  # noqa: N802
+        identifier._obj[:] = range(0xA0, 0xB0)
+        return 0
+
+
+def test_a_gpu_goes_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", FakeDriver)
+
+    assert cuda_device_name(0) == "cuda-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf"
+    with pytest.raises(ResourceError, match="does not name GPU 1"):
+        cuda_device_name(1)
