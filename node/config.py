@@ -156,6 +156,13 @@ class ArchiveSection(_Section):
     timeout_s: Annotated[float, Field(gt=0, le=25)] = 5.0
 
 
+class ContouringSection(_Section):
+    """``[contouring]``."""
+
+    stall_s: Annotated[float, Field(ge=1)] = 900.0
+    timeout_s: Annotated[float, Field(ge=0)] = 21_600.0
+
+
 class DeliverySection(_Section):
     """``[delivery]``."""
 
@@ -217,6 +224,7 @@ class Config(_Section):
     receiver: ReceiverSection = ReceiverSection()
     peers: tuple[PeerSection, ...] = ()
     completion: CompletionSection = CompletionSection()
+    contouring: ContouringSection = ContouringSection()
     delivery: DeliverySection = DeliverySection()
     archives: tuple[ArchiveSection, ...] = ()
     hot_folder: HotFolderSection = HotFolderSection()
@@ -341,6 +349,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "peers": PeerSection,
         "completion": CompletionSection,
         "archives": ArchiveSection,
+        "contouring": ContouringSection,
         "delivery": DeliverySection,
         "hot_folder": HotFolderSection,
         "destinations": Destination,

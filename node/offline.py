@@ -19,7 +19,8 @@ from node.domain.series import Complete, CompletionPolicy, Growing, SeriesFacts,
 from node.inference.predictor import Progress
 from node.pipeline import contour_series
 from node.results import Origin
-from node.stages.contour import OpenModel, Stopwatch, provenance_of, read_series
+from node.stages.contour import OpenModel, provenance_of, read_series
+from node.stages.course import Stopwatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,9 @@ from node.inference.predictor import Predictor, Progress, WindowRuntime
 from node.inference.segment import Segmented, segment
 from node.results import Drawn, Origin, Phase, ResultObject, Results, write_results
 
+# The phase in which the network runs: no other needs its device.
+INFERENCE = "inference"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contoured:
@@ -65,7 +68,7 @@ def contour_series(
             f"The model {package.name} is for {', '.join(package.modalities)}; the series is {modality}.",
             "Send this modality on another route.",
         )
-    phase("inference")
+    phase(INFERENCE)
     segmented = segment(volume, package, predictor, progress)
     drawn = _drawn(segmented, package)
     if not drawn.found:

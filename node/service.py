@@ -6,21 +6,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
 from node.adapters.database import open_database
+from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.adapters.dicom_files import dataset_loader, read_file
-from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
+from node.adapters.engine import Tasks, Worker, prepare
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
-from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
+from node.adapters.processes import (
+    Supervisor,
+    hold_lock,
+    leave_traces,
+    offer_as_victim,
+    run_until_told,
+    when_supervisor_is_gone,
+)
 from node.adapters.profile_store import load_profile
+from node.adapters.pulse import Pulse, ending_path, read_ending
 from node.adapters.query_scu import count_instances
 from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
@@ -36,26 +45,19 @@ from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, S
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.forms import Form, Forms
-from node.domain.jobs import DeliveryState, JobState, retry_delay_s
 from node.domain.peers import AssociationPolicy
 from node.log import log
+from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
 from node.resources import shipped
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
-from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.contour import Contourer, OpenModel
+from node.stages.course import JobWatch
 from node.stages.deliver import Deliverer, RetryPolicy
-from node.stages.ports import Enqueue
 from node.stages.receive import ReceiveLimits, begin
 
 Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
-
-CONTOUR, DELIVER = "contour", "deliver"
-# One job at a time per contouring process; several destinations at a time, but one try per destination.
-QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, partitioned=True))
-
-# A job that brought its process down so often is put aside.
-MAXIMUM_STARTS = 5
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
@@ -79,6 +81,11 @@ class Node:
         """Give the database's file."""
         return self.data_dir / "delineate.sqlite"
 
+    @property
+    def pulse_path(self) -> Path:
+        """Give the file of the contourer's pulse."""
+        return self.data_dir / "contourer.pulse"
+
     @cached_property
     def database(self) -> Any:
         """Give the open database."""
@@ -95,7 +102,7 @@ class Node:
         return Inbox(self.data_dir / "inbox", writer=self.name, minimum_free_gb=self.config.node.minimum_free_gb)
 
     @cached_property
-    def queue(self) -> "DurableQueue":
+    def queue(self) -> DurableQueue:
         """Give the durable queue."""
         return DurableQueue(Tasks(self.database))
 
@@ -109,41 +116,6 @@ def model_store(model_dirs: Sequence[Path]) -> ModelStore:
     """Open folders of model packages, and that of the packages that come with Delineate, each once."""
     folders = {folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}
     return ModelStore(list(folders.values()))
-
-
-class DurableQueue:
-    """The stages' queue on the engine; keys are deterministic, so that nothing is enqueued twice."""
-
-    def __init__(self, tasks: Tasks) -> None:
-        self.tasks = tasks
-
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue the contouring of a job."""
-        return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s))
-
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue one try of a delivery."""
-        return partial(_enqueue, self.tasks, deliver_task(job, destination, attempt, delay_s))
-
-
-def _enqueue(tasks: Tasks, task: Task, connection: Any) -> None:
-    tasks.enqueue(connection, task)
-
-
-def contour_task(job: str, attempt: int, delay_s: float = 0.0) -> Task:
-    """Give the task of one attempt at a job."""
-    return Task(queue=CONTOUR, key=f"{CONTOUR}/{job}/{attempt}", arguments=(job, attempt), delay_s=delay_s)
-
-
-def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0) -> Task:
-    """Give the task of one try of a delivery."""
-    return Task(
-        queue=DELIVER,
-        key=f"{DELIVER}/{job}/{destination}/{attempt}",
-        arguments=(job, destination, attempt),
-        partition=destination,
-        delay_s=delay_s,
-    )
 
 
 # The supervisor ------------------------------------------------------------------------------------------------------
@@ -174,7 +146,9 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
             del commands["collector"]
         for number in range(2, config.receiver.processes + 1):
             commands[f"receiver-{number}"] = [*command, "receiver", "--number", str(number)]
-        supervisor = Supervisor(commands, log=log)
+        supervisor = Supervisor(
+            commands, log=log, pulses={"contourer": node.pulse_path}, stall_s=config.contouring.stall_s
+        )
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -210,6 +184,7 @@ def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -
     """Be one of the node's processes until told to stop; never returns."""
     name = f"{role}-{number}" if number > 1 else role
     threading.excepthook = _log_fault
+    leave_traces()
     node = Node(config=config, name=name)
     lock: IO[str] = hold_lock(node.data_dir / f"{name}.lock", wait_s=30.0, holder=f"A {name}")
     start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
@@ -351,21 +326,30 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 def _contourer(node: Node) -> Callable[[], None]:
     section = node.config.node
-
+    offer_as_victim()
+    pulse = Pulse(node.pulse_path)
     open_model = WarmModels(node.models, section.device, section.device_id, section.threads)
-    for model in sorted({model for route in node.config.routes for model in route.models}):
-        open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
         results=ResultStore(node.data_dir),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
-        open_model=open_model,
+        open_model=_with_slot(open_model, section.device_id),
         forms=forms_of(node.config),
         software_version=__version__,
-        now=time.time,
+        watch=JobWatch(
+            pulse=pulse,
+            now=time.time,
+            steady=time.monotonic,
+            timeout_s=node.config.contouring.timeout_s or float("inf"),
+        ),
         log=log,
     )
+    _settle_predecessor(node.pulse_path, contourer)
+    for model in sorted({model for route in node.config.routes for model in route.models}):
+        pulse.beat(f"open the model {model}")  # a device may hang at that, too
+        open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
+    pulse.rest()
     worker = Worker(
         node.database,
         executor_id="contourer-0",
@@ -373,7 +357,20 @@ def _contourer(node: Node) -> Callable[[], None]:
         functions={CONTOUR: contourer},
         maximum_starts=MAXIMUM_STARTS,
     )
-    return worker.close
+
+    def stop() -> None:
+        pulse.stop()  # first: what is cut short from here on is no job's fault
+        worker.close()
+
+    return stop
+
+
+def _settle_predecessor(pulse_path: Path, contourer: Contourer) -> None:
+    """Let the job that the process before this one ended with have its setback, before the engine starts it again."""
+    ending = read_ending(pulse_path)
+    if ending is not None:
+        contourer.set_back(ending.job, ending.attempt, ending.reason)
+        ending_path(pulse_path).unlink()
 
 
 def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
@@ -395,6 +392,23 @@ def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
         return {name: forms[name] for name in names}
 
     return forms_of_destinations
+
+
+def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callable[[str], OpenModel]:
+    """Give with each model the time slot of its device, where that is an accelerator."""
+
+    @cache
+    def cuda_slot() -> DeviceSlot:
+        slot = DeviceSlot(cuda_device_name(device_id))
+        log("accelerator shared", lock=str(slot.path))
+        return slot
+
+    def open_with_slot(name: str) -> OpenModel:
+        model = open_model(name)
+        # Read from the session: with device = "auto" nothing else tells where the network runs.
+        return replace(model, slot=cuda_slot()) if "CUDAExecutionProvider" in model.predictor.computed_by else model
+
+    return open_with_slot
 
 
 class WarmModels:
@@ -510,51 +524,3 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
         stopping.wait(_TICK_S)
-
-
-def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
-    """Give the engine every piece of unfinished work that it does not know or has given up.
-
-    Our tables say what is to be done; the engine only does it. Work it lost is enqueued again under the same key; a
-    task that it put aside is tried anew (deliveries, and jobs up to a number) or failed with the reason.
-    """
-    jobs = {contour_task(row["job"], row["attempt"]).key: row for row in ledger.unfinished_jobs()}
-    known = tasks.status_of(list(jobs))
-    for key, row in jobs.items():
-        match known.get(key):
-            case None:
-                tasks.enqueue_now(contour_task(row["job"], row["attempt"]))
-            case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-                reason = f"Its process ended more than {MAXIMUM_STARTS} times while it was contoured; see the log."
-                ledger.move_job(row["job"], JobState.FAILED, reason=reason)
-            case "ERROR" | "CANCELLED":
-                _again(ledger, tasks, row)
-            case _:
-                pass
-    deliveries = {
-        deliver_task(row["job"], row["destination"], row["attempt"]).key: row for row in ledger.unfinished_deliveries()
-    }
-    known = tasks.status_of(list(deliveries))
-    for key, row in deliveries.items():
-        job, destination, attempt = row["job"], row["destination"], row["attempt"]
-        if key not in known:
-            tasks.enqueue_now(deliver_task(job, destination, attempt))
-        elif known[key] in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
-            delay_s = retry_delay_s(
-                attempt, first_s=config.delivery.first_retry_s, longest_s=config.delivery.longest_retry_s
-            )
-            facts = {"attempt": attempt + 1, "next_attempt_at": time.time() + delay_s, "reason": "internal error"}
-            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, delay_s))
-            ledger.move_delivery(job, destination, DeliveryState.WAITING, facts, enqueue)
-
-
-def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
-    job, attempt = row["job"], row["attempt"]
-    if attempt >= RESOURCE_ATTEMPTS:
-        ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
-        return
-    ledger.move_job(job, JobState.CONTOURING)  # its task may have ended before it said so
-    enqueue = partial(
-        _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
-    )
-    ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)

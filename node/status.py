@@ -156,9 +156,11 @@ def _series_lines(row: Row) -> Iterator[str]:
 
 def _job_lines(row: Row, volume: str) -> Iterator[str]:
     report = row["report"]
-    yield f"  {row['model']}, run {row['run_number']}{volume}: {row['state']}"
-    for said in filter(None, [row["reason"], row["progress"]]):
-        yield f"    {said}"
+    yield f"  {row['model']}, run {row['run_number']}{volume}: {row['state']}{_progress(row)}"
+    if row["reason"]:
+        yield f"    {row['reason']}"
+    for one in row["setbacks"]:
+        yield f"    try {one['attempt']} at {_clock(one['at'])}: {one['reason']}"
     for one in report.get("structures", []):
         yield f"    {one['name']:<16}{one['volume_cm3']:>10.1f} cm³"
     for one in report.get("omitted", []):
@@ -170,6 +172,13 @@ def _job_lines(row: Row, volume: str) -> Iterator[str]:
     if report:
         seconds = sum(value for name, value in row["timings"].items() if name != "queued")
         yield f"    {seconds:.1f} s, version {report['model_version']}, {report['computed_by']}"
+
+
+def _progress(row: Row) -> str:
+    """Say what a worker is at, and since when; a clock that was put back shows no time that is yet to come."""
+    if not row["progress"]:
+        return ""
+    return f": {row['progress']}, {max(0.0, time.time() - row['progress_at']):.0f} s ago"
 
 
 def _delivery_line(row: Row, outputs: Iterable[Row]) -> str:

@@ -102,6 +102,9 @@ _job = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("progress", sa.Text, nullable=False, default=""),
+    sa.Column("progress_at", sa.Float),
+    # Tries that ended their process or took too long: attempt, reason and time of each.
+    sa.Column("setbacks", sa.JSON, nullable=False),
     # What the pipeline reports: structures with volumes, omissions, provider, versions.
     sa.Column("report", sa.JSON, nullable=False),
     # Stage -> seconds.
@@ -346,6 +349,7 @@ class Ledger:
             "state": JobState.QUEUED,
             "attempt": 1,
             "reason": "",
+            "setbacks": [],
             "report": {},
             "timings": {},
             "created_at": now,
@@ -383,9 +387,10 @@ class Ledger:
             self._move_job(connection, job, state, facts)
 
     def note_progress(self, job: str, progress: str) -> None:
-        """Write what a worker is doing just now."""
+        """Write what a worker is doing just now; nothing where the job is in no worker's hands any more."""
+        at_work = _job.c.job == job, _job.c.state == JobState.CONTOURING
         with self._transaction() as connection:
-            connection.execute(sa.update(_job).where(_job.c.job == job).values(progress=progress))
+            connection.execute(sa.update(_job).where(*at_work).values(progress=progress, progress_at=self._now()))
 
     def postpone_job(self, job: str, facts: Mapping[str, Any], enqueue: Enqueue) -> None:
         """Let a job wait, and enqueue its next attempt, in one transaction."""
@@ -435,7 +440,7 @@ class Ledger:
         moved = connection.execute(
             sa.update(_job)
             .where(_job.c.job == job, _job.c.state.in_(allowed))
-            .values(state=state, **{"progress": "", "updated_at": self._now(), **facts})
+            .values(state=state, **{"progress": "", "progress_at": None, "updated_at": self._now(), **facts})
         ).rowcount
         if not moved:
             raise ValueError(f"job {job} cannot become {state}")

@@ -1,7 +1,9 @@
 """Processes: a supervisor that keeps its children alive, and children that never outlive it."""
 
+import faulthandler
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
+from node.adapters.pulse import PulseWatch
 from node.domain.errors import SetupError
 
 # A child's exit status for a fault that a restart cannot mend; also the command line's.
@@ -23,12 +27,19 @@ _LONGEST_PAUSE_S = 30.0
 # A child that lived so long starts afresh with the shortest pause.
 _STEADY_AFTER_S = 60.0
 _STOP_WITHIN_S = 10.0
+# Between asking a process that hangs where it is, and ending it.
+_TRACE_WITHIN_S = 1.0
+# Asks for it; nothing here or in the libraries uses this signal.
+_TRACE = signal.SIGUSR1
 
 
 @dataclass(kw_only=True)
 class _Child:
     name: str
     command: Sequence[str]
+    pulse: PulseWatch | None = None
+    # Since when its pulse is known to stand still for too long.
+    hangs_since: float | None = None
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     starts: int = 0
@@ -37,7 +48,7 @@ class _Child:
 
 
 class Supervisor:
-    """Starts one process per role and starts it again when it dies.
+    """Starts one process per role, ends it when it hangs, and starts it again when it dies.
 
     Parameters
     ----------
@@ -45,11 +56,26 @@ class Supervisor:
         Role -> command line.
     log
         Called with the event's name and fields.
+    pulses
+        Role -> file of its pulse; a role without one is never ended.
+    stall_s
+        A process whose pulse stands still for longer is ended.
     """
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, log: Callable[..., None]) -> None:
-        self._children = [_Child(name=name, command=command) for name, command in commands.items()]
+    def __init__(
+        self,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        log: Callable[..., None],
+        pulses: Mapping[str, Path] = MappingProxyType({}),
+        stall_s: float = float("inf"),
+    ) -> None:
+        watches = {name: PulseWatch(path) for name, path in pulses.items()}
+        self._children = [
+            _Child(name=name, command=command, pulse=watches.get(name)) for name, command in commands.items()
+        ]
         self._log = log
+        self._stall_s = stall_s
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -74,17 +100,48 @@ class Supervisor:
                 self._start(child, now)
             return None
         status = child.process.poll()
-        if status is None or (status == SETUP_FAULT and child.starts == 1):
+        if status is None:
+            self._feel_pulse(child, child.process, now)
+            return None
+        if status == SETUP_FAULT and child.starts == 1:
             return status
         # Also a fault in the set-up, once it has worked: a device or a folder that is gone must not stop the receiver.
         steady = now - child.started_at > _STEADY_AFTER_S
+        self._note_ending(child, status)
         _close(child.process)
         child.process = None
         self._start_later(child, now, 0.5 if steady else 2 * child.pause_s, status)
         return None
 
-    def _start(self, child: _Child, now: float) -> None:
+    def _feel_pulse(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
+        silent_s = child.pulse.silent_s(now) if child.pulse is not None else 0.0
+        if silent_s <= self._stall_s:
+            child.hangs_since = None
+        elif child.hangs_since is None:
+            child.hangs_since = now
+            self._log("process hangs", role=child.name, silent_s=round(silent_s, 1))
+            process.send_signal(_TRACE)
+        elif now - child.hangs_since > _TRACE_WITHIN_S:
+            process.kill()
+
+    def _note_ending(self, child: _Child, status: int) -> None:
+        if child.pulse is None:
+            return
+        hung = child.hangs_since is not None
+        how = f"No progress for {self._stall_s:g} s (contouring.stall_s)" if hung else _how_it_ended(status)
         try:
+            beat = child.pulse.note_ending(how)
+        except (OSError, ValueError) as error:  # the disk is full: the engine, too, counts how often a task was started
+            self._log("ending not kept", role=child.name, fault=type(error).__name__)
+        else:
+            if beat is not None:
+                self._log("process ended at work", role=child.name, job=beat.job, how=how, doing=beat.doing)
+
+    def _start(self, child: _Child, now: float) -> None:
+        child.hangs_since = None
+        try:
+            if child.pulse is not None:
+                child.pulse.forget()
             # The pipe is never written to: its end tells the child that its supervisor is gone.
             child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
         except OSError as error:  # no memory for another process, for one
@@ -100,6 +157,10 @@ class Supervisor:
 
     def _end_all(self) -> None:
         running = [child.process for child in self._children if child.process is not None]
+        for child in self._children:
+            # Not yet told to: where memory ran out, a service manager ends us right after the process that took it.
+            if child.process is not None and (status := child.process.poll()) is not None:
+                self._note_ending(child, status)
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _STOP_WITHIN_S
@@ -110,6 +171,14 @@ class Supervisor:
                 process.kill()
                 process.wait()
             _close(process)
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"The process ended (exit status {status})"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
+    why = "; so the system ends one when memory runs out" if -status == signal.SIGKILL else ""
+    return f"The process ended (signal {-status}, {name}{why})"
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
@@ -134,6 +203,22 @@ def run_until_told(stop: Callable[[], None], *, supervised: bool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(0)
+
+
+def leave_traces() -> None:
+    """Let this process write where it is, files, lines and functions alone, when it crashes or its supervisor asks.
+
+    Both also while native code keeps the interpreter for itself. It leaves no core dump: that would hold images.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(_TRACE, all_threads=True)
+
+
+def offer_as_victim() -> None:
+    """Let the system, where memory runs out, end this process before any other of the node."""
+    with suppress(OSError):  # not every container lets it be written
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
 def when_supervisor_is_gone(tell: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from pydicom import Dataset
 
@@ -16,10 +17,13 @@ from node.inference.package import ModelPackage
 from node.inference.predictor import Predictor, Progress, WindowRuntime
 from node.pipeline import Contoured, contour_series
 from node.results import Origin, ResultObject
-from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, all_of
+from node.stages.course import Course, JobWatch, OvertimeError
+from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, Slot, all_of
 
 # A lack of memory or disk is tried again so often before a person must look.
 RESOURCE_ATTEMPTS = 6
+# Tries that ended their process, or took too long, before a person must look: such a job harms the others, too.
+MOST_SETBACKS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,23 +32,8 @@ class OpenModel:
 
     package: ModelPackage
     predictor: Predictor | WindowRuntime
-
-
-class Stopwatch:
-    """Adds up the seconds of named phases; a phase ends where the next begins."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._phase = ""
-        self._since = now()
-        self.seconds: dict[str, float] = {}
-
-    def phase(self, name: str) -> None:
-        """Begin a phase; the empty name ends the last."""
-        at = self._now()
-        if self._phase:
-            self.seconds[self._phase] = round(self.seconds.get(self._phase, 0.0) + at - self._since, 4)
-        self._phase, self._since = name, at
+    # Of the device where the network runs; None on the CPU.
+    slot: Slot | None = None
 
 
 class Contourer:
@@ -70,7 +59,7 @@ class Contourer:
         open_model: Callable[[str], OpenModel],
         forms: Callable[[Sequence[str]], Forms],
         software_version: str,
-        now: Callable[[], float],
+        watch: JobWatch,
         log: Log,
     ) -> None:
         self._ledger = ledger
@@ -80,7 +69,7 @@ class Contourer:
         self._open_model = open_model
         self._forms = forms
         self._software_version = software_version
-        self._now = now
+        self._watch = watch
         self._log = log
 
     def __call__(self, job: str, attempt: int) -> None:
@@ -88,11 +77,14 @@ class Contourer:
         row = self._ledger.job(job)
         if row is None or not JOB_TRANSITIONS[JobState(row["state"])] or row["attempt"] != attempt:
             return
-        queued_s = self._now() - row["updated_at"]
+        queued_s = self._watch.now() - row["updated_at"]
         self._ledger.move_job(job, JobState.CONTOURING)
         self._log("contouring", job=job, attempt=attempt)
         try:
-            self._contour(row, queued_s)
+            with Course(row, self._ledger, self._watch) as course:
+                self._contour(row, course, queued_s)
+        except OvertimeError as error:
+            self._set_back(row, str(error))
         except InputError as error:
             self._end(job, JobState.DECLINED, error.reason)
         except VerificationError as error:
@@ -104,14 +96,20 @@ class Contourer:
             self._log("contouring failed", job=job, fault=type(error).__name__, at=place_of(error))
             self._end(job, JobState.FAILED, f"Internal error ({type(error).__name__}); see the log.")
 
-    def _contour(self, row: Row, queued_s: float) -> None:
-        job = row["job"]
-        watch = Stopwatch(self._now)
-        watch.phase("read")
+    def set_back(self, job: str, attempt: int, reason: str) -> None:
+        """Note that a try at a job ended its process, and try again or fail; does nothing if it had an end before."""
+        row = self._ledger.job(job)
+        if row is not None and row["state"] == JobState.CONTOURING and row["attempt"] == attempt:
+            self._set_back(row, reason)
+
+    def _contour(self, row: Row, course: Course, queued_s: float) -> None:
+        course.phase("read")
         manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
-        volume, headers = read_series(manifest, self._loader(row["series_uid"], manifest.files))
-        watch.phase("model")
+        load = self._loader(row["series_uid"], manifest.files)
+        volume, headers = read_series(manifest, _telling(load, len(manifest.files), course.progress))
+        course.phase("model")
         model = self._open_model(row["model"])
+        course.slot = model.slot
         provenance = provenance_of(
             model, run_number=row["run_number"], created_at=row["created_at"], software=self._software_version
         )
@@ -122,16 +120,18 @@ class Contourer:
             predictor=model.predictor,
             outputs=row["outputs"],
             forms=self._forms(row["destinations"]),
-            progress=self._progress_of(job),
-            phase=watch.phase,
+            progress=course.progress,
+            phase=course.phase,
         )
-        watch.phase("store")
+        course.phase("store")
         outputs = self._store(row, contoured)
-        watch.phase("")
+        course.phase("")
         if contoured.fault:
-            self._end(job, JobState.QUARANTINED, f"{contoured.fault} Kept: {', '.join(one['path'] for one in outputs)}")
+            self._end(
+                row["job"], JobState.QUARANTINED, f"{contoured.fault} Kept: {', '.join(one['path'] for one in outputs)}"
+            )
             return
-        self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **watch.seconds})
+        self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **course.seconds})
 
     def _store(self, row: Row, contoured: Contoured) -> list[Row]:
         prefix = "quarantined-" if contoured.fault else ""
@@ -155,17 +155,6 @@ class Contourer:
             for one in contoured.report[event]:
                 self._log(event, job=job, **one)
 
-    def _progress_of(self, job: str) -> Progress:
-        last_at = 0.0
-
-        def progress(doing: str, done: int, of: int) -> None:
-            nonlocal last_at
-            if self._now() - last_at > 1.0:
-                last_at = self._now()
-                self._ledger.note_progress(job, f"{doing} {done} of {of}")
-
-        return progress
-
     def _end(self, job: str, state: JobState, reason: str) -> None:
         self._ledger.move_job(job, state, reason=reason)
         self._log(f"job {state}", job=job, reason=reason)
@@ -181,6 +170,32 @@ class Contourer:
         facts = {"reason": reason, "attempt": attempt + 1}
         self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+
+    def _set_back(self, row: Row, reason: str) -> None:
+        job, attempt = row["job"], row["attempt"]
+        setback = {"attempt": attempt, "reason": reason, "at": self._watch.now()}
+        setbacks = [*row["setbacks"], setback]
+        if len(setbacks) >= MOST_SETBACKS:
+            said = f"{reason} Given up after {len(setbacks)} such tries."
+            self._ledger.move_job(job, JobState.FAILED, reason=said, setbacks=setbacks)
+            self._log(f"job {JobState.FAILED}", job=job, reason=said)
+            return
+        # Behind the jobs that wait already: they must not suffer from this one.
+        delay_s = retry_delay_s(len(setbacks), first_s=2.0, longest_s=60.0)
+        facts = {"reason": reason, "attempt": attempt + 1, "setbacks": setbacks}
+        self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
+        self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+
+
+def _telling(load: Callable[[str], Dataset], of: int, progress: Progress) -> Callable[[str], Dataset]:
+    """Say before each instance how many were read."""
+    done = count()
+
+    def tell_and_load(sop_instance_uid: str) -> Dataset:
+        progress("read", next(done), of)
+        return load(sop_instance_uid)
+
+    return tell_and_load
 
 
 def _file_stem(result: ResultObject) -> str:

@@ -349,6 +349,30 @@ class Queue(Protocol):
         ...
 
 
+class Pulse(Protocol):
+    """Tells whoever watches this process that it still moves."""
+
+    def beat(self, doing: str, job: str = "", attempt: int = 0) -> None:
+        """Say what is done from now on, of a try at a job."""
+        ...
+
+    def rest(self) -> None:
+        """Say that nothing is done."""
+        ...
+
+
+class Slot(Protocol):
+    """The time of a device that runs one job at a time, whichever process asks."""
+
+    def take(self) -> bool:
+        """Take it, waiting a moment; gives False where another process has it still."""
+        ...
+
+    def give_back(self) -> None:
+        """Let the next process have it."""
+        ...
+
+
 class ResultStore(Protocol):
     """Where finished objects are kept."""
 

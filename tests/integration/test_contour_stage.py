@@ -1,6 +1,7 @@
 """One job of the contouring stage, with the shipped model: every way it can end, and what is kept."""
 
 import pickle
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -19,7 +20,8 @@ from node.domain.jobs import JobState
 from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
 from node.resources import shipped
-from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.contour import MOST_SETBACKS, RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.course import JobWatch
 from tests.acceptance.test_kill import phantom
 from tests.builders import manifest_of
 
@@ -43,6 +45,7 @@ class World:
             "run_number": 1,
             "attempt": attempt,
             "state": state,
+            "setbacks": [],
             "created_at": 1_700_000_000.0,
             "updated_at": 1_700_000_000.0,
         }
@@ -52,6 +55,9 @@ class World:
         self.outputs: list[Any] = []
         self.offers: Mapping[str, Any] = {}
         self.lines: list[str] = []
+        self.beats: list[str] = []
+        self.told: list[str] = []
+        self.steady_s = 0.0
 
     def contourer(
         self,
@@ -59,6 +65,7 @@ class World:
         open_model: Callable[[str], OpenModel] | None = None,
         load: Callable[[str], Dataset] | None = None,
         profile: Profile | None = None,
+        timeout_s: float = float("inf"),
     ) -> Contourer:
         return Contourer(
             ledger=self,
@@ -68,7 +75,13 @@ class World:
             open_model=open_model or opened,
             forms=lambda names: dict.fromkeys(names, Form(profile=profile or load_profile("generic"))),
             software_version="0",
-            now=lambda: 1_700_000_010.0,
+            watch=JobWatch(
+                pulse=self,
+                now=lambda: 1_700_000_010.0,
+                steady=lambda: self.steady_s,
+                timeout_s=timeout_s,
+                tell_every_s=0.01,
+            ),
             log=lambda event, **fields: self.lines.append(f"{event} {fields}"),
         )
 
@@ -84,7 +97,7 @@ class World:
         self.row |= {"state": state, **facts}
 
     def note_progress(self, job: str, progress: str) -> None:
-        pass
+        self.told.append(progress)
 
     def postpone_job(self, job: str, facts: Any, enqueue: Any) -> None:
         self.move_job(job, JobState.WAITING, **facts)
@@ -95,6 +108,14 @@ class World:
         self.outputs = list(outputs)
         self.offers = offers
         enqueue(self.enqueued)
+
+    # the pulse
+    def beat(self, doing: str, job: str = "", attempt: int = 0) -> None:
+        assert (job, attempt) == (JOB, self.row["attempt"])
+        self.beats.append(doing)
+
+    def rest(self) -> None:
+        self.beats.append("")
 
     # the queue
     def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
@@ -193,6 +214,150 @@ def test_a_lack_of_resources_is_tried_again_a_number_of_times(error: Exception) 
     assert first.enqueued == [("contour", 2)]
     assert last.row["state"] == JobState.FAILED
     assert str(RESOURCE_ATTEMPTS) in last.row["reason"]
+
+
+def test_a_try_that_ended_its_process_is_made_again_with_the_reason_kept() -> None:
+    world = World(attempt=4, state=JobState.CONTOURING)
+
+    world.contourer().set_back(JOB, 4, "The process ended (signal 11, SIGSEGV) while at: predict 3 of 64.")
+
+    assert world.row["state"] == JobState.WAITING
+    assert world.row["reason"] == "The process ended (signal 11, SIGSEGV) while at: predict 3 of 64."
+    assert world.row["setbacks"] == [{"attempt": 4, "reason": world.row["reason"], "at": 1_700_000_010.0}]
+    assert world.enqueued == [("contour", 5)]
+
+
+def test_after_the_last_setback_the_job_fails_with_the_reason_and_the_number() -> None:
+    world = World(attempt=7, state=JobState.CONTOURING)
+    world.row["setbacks"] = [{"attempt": 2, "reason": "a", "at": 1.0}, {"attempt": 5, "reason": "b", "at": 2.0}]
+
+    world.contourer().set_back(JOB, 7, "No progress for 900 s while at: predict 3 of 64.")
+
+    assert MOST_SETBACKS == 3
+    assert world.row["state"] == JobState.FAILED
+    assert world.row["reason"] == "No progress for 900 s while at: predict 3 of 64. Given up after 3 such tries."
+    assert [one["attempt"] for one in world.row["setbacks"]] == [2, 5, 7]
+    assert world.enqueued == []
+
+
+@pytest.mark.parametrize("state", [one for one in JobState if one != JobState.CONTOURING])
+def test_a_try_that_had_an_end_before_its_process_had_is_no_setback(state: JobState) -> None:
+    world = World(attempt=1, state=state)
+
+    world.contourer().set_back(JOB, 1, "The process ended (exit status 1) while at: store.")
+
+    assert world.states == []
+
+
+def test_a_process_that_ended_at_another_try_is_no_setback_of_this_one() -> None:
+    world = World(attempt=2, state=JobState.CONTOURING)
+
+    world.contourer().set_back(JOB, 1, "The process ended (exit status 1) while at: store.")
+
+    assert world.states == []
+
+
+def test_a_try_that_takes_too_long_ends_at_its_next_step_and_is_made_again() -> None:
+    world = World()
+
+    def slowly(name: str) -> OpenModel:
+        world.steady_s += 61.0
+        return opened(name)
+
+    world.contourer(open_model=slowly, timeout_s=60.0)(JOB, 1)
+
+    assert world.row["state"] == JobState.WAITING
+    assert world.row["reason"] == "Not done within 60 s (contouring.timeout_s), when it was at: inference."
+    assert world.enqueued == [("contour", 2)]
+    assert world.beats[-1] == ""
+
+
+def test_every_step_of_a_job_reaches_the_pulse_and_then_it_rests() -> None:
+    world = World()
+
+    world.contourer()(JOB, 1)
+
+    assert world.beats[:3] == ["read", "read 0 of 8", "read 1 of 8"]
+    assert "predict 0 of 8 (inference)" in world.beats
+    assert {"model", "inference", "contours", "rtstruct", "seg", "store"} <= set(world.beats)
+    assert world.beats[-1] == ""
+    assert "" not in world.beats[:-1]
+
+
+class FakeSlot:
+    """An accelerator that another process uses for a while; notes what happens meanwhile."""
+
+    def __init__(self, world: World, busy: int) -> None:
+        self.world = world
+        self.busy = busy
+        self.events: list[str] = []
+
+    def take(self) -> bool:
+        self.world.steady_s += 50.0
+        self.busy -= 1
+        self.events.append(f"asked after {self.world.beats[-1]}")
+        return self.busy < 0
+
+    def give_back(self) -> None:
+        self.events.append(f"given back after {self.world.beats[-1]}")
+
+
+def test_the_accelerator_is_held_while_the_network_runs_and_only_then() -> None:
+    world = World()
+    slot = FakeSlot(world, busy=0)
+
+    world.contourer(open_model=lambda name: replace(opened(name), slot=slot))(JOB, 1)
+
+    assert slot.events == ["asked after model", "given back after tidy 1 of 1 (inference)"]
+
+
+def test_waiting_for_the_accelerator_is_told_and_is_no_overtime() -> None:
+    world = World()
+    slot = FakeSlot(world, busy=2)
+
+    world.contourer(open_model=lambda name: replace(opened(name), slot=slot), timeout_s=60.0)(JOB, 1)
+
+    waiting = "waits for the accelerator, which another process uses"
+    assert slot.events[:3] == ["asked after model", f"asked after {waiting}", f"asked after {waiting}"]
+    assert world.row["state"] == JobState.CONTOURED
+
+
+def test_the_accelerator_is_given_back_when_the_network_fails() -> None:
+    world = World()
+    slot = FakeSlot(world, busy=0)
+
+    class Failing:
+        computed_by = "nowhere"
+
+        def predict(self, _: Any) -> Any:
+            raise ResourceError("no memory")
+
+    world.contourer(open_model=lambda name: replace(opened(name), slot=slot, predictor=Failing()))(JOB, 1)
+
+    assert world.row["state"] == JobState.WAITING
+    assert slot.events[1:] == ["given back after predict 0 of 8 (inference)"]
+
+
+def test_a_person_is_told_what_is_done_without_the_network_waiting_for_the_ledger() -> None:
+    world = World()
+    asked = threading.Event()
+
+    class Slow:
+        computed_by = "nowhere"
+
+        def predict(self, values: Any) -> Any:
+            assert asked.wait(10), "nobody was told"
+            raise ResourceError("enough")
+
+    def told(job: str, progress: str) -> None:
+        world.told.append(progress)
+        if "predict" in progress:
+            asked.set()
+
+    world.note_progress = told  # type: ignore[method-assign]
+    world.contourer(open_model=lambda name: replace(opened(name), predictor=Slow()))(JOB, 1)
+
+    assert world.told[-1] == "predict 0 of 8 (inference)"
 
 
 def test_a_fault_of_ours_fails_the_job_and_quotes_nothing() -> None:

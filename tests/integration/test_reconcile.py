@@ -12,7 +12,7 @@ from node.adapters.engine import Tasks, prepare
 from node.adapters.ledger import Ledger
 from node.config import load
 from node.domain.jobs import DeliveryState, JobState
-from node.service import QUEUES, contour_task, deliver_task, reconcile
+from node.queueing import QUEUES, contour_task, deliver_task, reconcile
 from tests.unit.test_ledger import FACTS, JOB, SERIES, enqueue_nothing
 
 KEY: str = JOB["job"]

@@ -1,0 +1,103 @@
+"""The durable queue's tasks and their keys, and the reconciler, who gives the engine what it does not know."""
+
+import time
+from functools import partial
+from typing import Any
+
+from node.adapters.engine import Queue, Task, Tasks
+from node.adapters.ledger import Ledger
+from node.config import Config
+from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.stages.contour import RESOURCE_ATTEMPTS
+from node.stages.ports import Enqueue
+
+CONTOUR, DELIVER = "contour", "deliver"
+# One job at a time per contouring process; several destinations at a time, but one try per destination.
+QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, partitioned=True))
+
+# A task that was started so often without an end is put aside, whatever ended it: the node that was stopped, or a death
+# that no supervisor saw. What it saw counts as a setback of the job.
+MAXIMUM_STARTS = 10
+
+
+class DurableQueue:
+    """The stages' queue on the engine; keys are deterministic, so that nothing is enqueued twice."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
+
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue the contouring of a job."""
+        return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s))
+
+    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Enqueue one try of a delivery."""
+        return partial(_enqueue, self.tasks, deliver_task(job, destination, attempt, delay_s))
+
+
+def _enqueue(tasks: Tasks, task: Task, connection: Any) -> None:
+    tasks.enqueue(connection, task)
+
+
+def contour_task(job: str, attempt: int, delay_s: float = 0.0) -> Task:
+    """Give the task of one attempt at a job."""
+    return Task(queue=CONTOUR, key=f"{CONTOUR}/{job}/{attempt}", arguments=(job, attempt), delay_s=delay_s)
+
+
+def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0) -> Task:
+    """Give the task of one try of a delivery."""
+    return Task(
+        queue=DELIVER,
+        key=f"{DELIVER}/{job}/{destination}/{attempt}",
+        arguments=(job, destination, attempt),
+        partition=destination,
+        delay_s=delay_s,
+    )
+
+
+def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
+    """Give the engine every piece of unfinished work that it does not know or has given up.
+
+    Our tables say what is to be done; the engine only does it. Work it lost is enqueued again under the same key; a
+    task that it put aside is tried anew (deliveries, and jobs up to a number) or failed with the reason.
+    """
+    jobs = {contour_task(row["job"], row["attempt"]).key: row for row in ledger.unfinished_jobs()}
+    known = tasks.status_of(list(jobs))
+    for key, row in jobs.items():
+        match known.get(key):
+            case None:
+                tasks.enqueue_now(contour_task(row["job"], row["attempt"]))
+            case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+                reason = f"Its process ended more than {MAXIMUM_STARTS} times while it was contoured; see the log."
+                ledger.move_job(row["job"], JobState.FAILED, reason=reason)
+            case "ERROR" | "CANCELLED":
+                _again(ledger, tasks, row)
+            case _:
+                pass
+    deliveries = {
+        deliver_task(row["job"], row["destination"], row["attempt"]).key: row for row in ledger.unfinished_deliveries()
+    }
+    known = tasks.status_of(list(deliveries))
+    for key, row in deliveries.items():
+        job, destination, attempt = row["job"], row["destination"], row["attempt"]
+        if key not in known:
+            tasks.enqueue_now(deliver_task(job, destination, attempt))
+        elif known[key] in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            delay_s = retry_delay_s(
+                attempt, first_s=config.delivery.first_retry_s, longest_s=config.delivery.longest_retry_s
+            )
+            facts = {"attempt": attempt + 1, "next_attempt_at": time.time() + delay_s, "reason": "internal error"}
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, delay_s))
+            ledger.move_delivery(job, destination, DeliveryState.WAITING, facts, enqueue)
+
+
+def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
+    job, attempt = row["job"], row["attempt"]
+    if attempt >= RESOURCE_ATTEMPTS:
+        ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
+        return
+    ledger.move_job(job, JobState.CONTOURING)  # its task may have ended before it said so
+    enqueue = partial(
+        _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
+    )
+    ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)
