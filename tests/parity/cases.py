@@ -31,6 +31,8 @@ class Case:
     # What of nnU-Net the case is there for.
     shows: str
     architecture: Architecture = "PlainConvUNet"
+    # Of each stage, the finest first; as many as there are strides count.
+    features: tuple[int, ...] = (8, 16, 32)
     # Names of channels; nnU-Net derives the normalisation from them ("CT" or not).
     channels: tuple[str, ...] = ("CT",)
     normalization_schemes: tuple[str, ...] = ("CTNormalization",)

@@ -21,7 +21,6 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from tests.parity.cases import Axes, Case
 from tests.parity.volumes import seed, textured
 
-FEATURES = (8, 16, 32)
 CONFIGURATION = "3d_fullres"
 CT_INTENSITIES = {
     "max": 3071.0,
@@ -129,7 +128,7 @@ def _architecture(case: Case) -> dict[str, Any]:
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{case.architecture}",
         "arch_kwargs": {
             "n_stages": stages,
-            "features_per_stage": list(FEATURES[:stages]),
+            "features_per_stage": list(case.features[:stages]),
             "conv_op": "torch.nn.modules.conv.Conv3d",
             "kernel_sizes": kernel_sizes(case.strides),
             "strides": [list(stride) for stride in case.strides],
