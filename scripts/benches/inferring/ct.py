@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from inferring.cases import Scan
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from inferring.cases import Scan
 
 # Voxels between the points that noise is drawn at.
 _COARSE = 6
@@ -23,8 +24,8 @@ def draw(scan: Scan) -> NDArray[np.float32]:
     _, rows, columns = (np.linspace(-1, 1, size) for size in scan.shape)
     outside = (rows[:, None] / 0.75) ** 2 + (columns / 0.9) ** 2 > 1
     values[:, outside] = -1000
-    for image in values:
-        image += rng.standard_normal(image.shape, dtype=np.float32) * 10
+    for index in range(len(values)):
+        values[index] += rng.standard_normal(values.shape[1:], dtype=np.float32) * 10
     return np.rint(values, out=values)
 
 

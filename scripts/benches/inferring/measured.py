@@ -28,8 +28,7 @@ class Meter:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         self._resident_mib = memory_mib("VmRSS")
         self.phase = OPEN
-        self._cpu_s = dict.fromkeys((OPEN, PRE, NETWORK, POST), 0.0)
-        self._wall_s = dict(self._cpu_s)
+        self._cpu_s, self._wall_s = _nothing(), _nothing()
         self._since = time.process_time(), time.perf_counter()
 
     def begin(self, phase: str) -> None:
@@ -39,9 +38,18 @@ class Meter:
         self._wall_s[self.phase] += now[1] - self._since[1]
         self.phase, self._since = phase, now
 
+    def lap(self) -> dict[str, dict[str, float]]:
+        """End the phase, give the seconds of all phases, and begin anew before a network."""
+        self.begin(PRE)
+        told = {"cpu_s": self._cpu_s, "wall_s": self._wall_s}
+        self._cpu_s, self._wall_s = _nothing(), _nothing()
+        return told
+
     def tell(self) -> None:
-        """End the last phase and print what was measured."""
-        self.begin(POST)
-        peak_mib = memory_mib("VmHWM")
-        told = {"cpu_s": self._cpu_s, "wall_s": self._wall_s, "peak_mib": peak_mib}
-        print(json.dumps({**told, "added_mib": peak_mib - self._resident_mib}))
+        """Print what was measured, for `inference`."""
+        seconds, peak_mib = self.lap(), memory_mib("VmHWM")
+        print(json.dumps({**seconds, "peak_mib": peak_mib, "added_mib": peak_mib - self._resident_mib}))
+
+
+def _nothing() -> dict[str, float]:
+    return dict.fromkeys((OPEN, PRE, NETWORK, POST), 0.0)

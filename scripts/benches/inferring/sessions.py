@@ -4,22 +4,38 @@ In the place of `onnxruntime.InferenceSession`, as the engine finds it there: wh
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import onnxruntime as ort
 from inferring.measured import NETWORK, OPEN, POST, Meter
+from node.adapters import onnx_session
+
+# Taken from there: it stops ONNX Runtime's telemetry before it is imported.
+ort = onnx_session.ort
 
 _Session = ort.InferenceSession
+
+
+@dataclass(slots=True)
+class Networks:
+    """Sessions of networks that were opened, and how often they ran."""
+
+    sessions: list[Any] = field(default_factory=list)
+    runs: int = 0
 
 
 class Told(_Session):  # type: ignore[misc, valid-type]
     """A session that is told of."""
 
-    def __init__(self, meter: Meter, more: dict[str, str], model: Any, *rest: Any, **options: Any) -> None:
+    def __init__(
+        self, told: tuple[Meter, Networks], more: dict[str, str], model: Any, *rest: Any, **options: Any
+    ) -> None:
+        meter, self._networks = told
         # Networks are files, what lies beside them is made in memory.
         self._meter, self._is_network = meter, isinstance(model, str)
-        if self._is_network and more:
+        if self._is_network:
+            self._networks.sessions.append(self)
             options["providers"] = [_with(each, more) for each in options["providers"]]
         before = meter.phase
         meter.begin(OPEN)
@@ -35,24 +51,30 @@ class Told(_Session):  # type: ignore[misc, valid-type]
         return self._timed(super().run_with_iobinding, *rest, **options)
 
     def _timed(self, call: Any, *rest: Any, **options: Any) -> Any:
-        # Before it is open, a run is part of that: the strict session tries a graph of one node.
-        if not self._is_network or self._meter.phase == OPEN:
+        if not self._is_network:
             return call(*rest, **options)
+        self._networks.runs += 1
         self._meter.begin(NETWORK)
         answer = call(*rest, **options)
         self._meter.begin(POST)
         return answer
 
 
-def install(meter: Meter, more: dict[str, str] | None = None) -> None:
+def install(meter: Meter, more: dict[str, str] | None = None) -> Networks:
     """Have every session that is opened from now on tell a meter.
 
     Parameters
     ----------
     more
         Options of the provider that networks get beside the engine's own.
+
+    Returns
+    -------
+    Where networks are noted that are opened.
     """
-    ort.InferenceSession = partial(Told, meter, more or {})
+    networks = Networks()
+    ort.InferenceSession = partial(Told, (meter, networks), more or {})
+    return networks
 
 
 def _with(provider: str | Sequence[Any], more: dict[str, str]) -> str | tuple[str, dict[str, str]]:
