@@ -11,9 +11,10 @@ Spacing = tuple[float, float, float]
 PATCH, SPACING_MM = 128, 1.5
 
 # Features of the stages. What lies beside a network does not depend on them, so a small one is as good there; "full" is
-# what nnU-Net plans for 3-D networks. "tiny" is there to try a bench.
+# what nnU-Net plans for 3-D networks. "tiny" is there to try a bench. Labels of all but "noisy" form regions.
 FEATURES = {
-    "small": (8, 16, 32, 64, 64, 64),
+    "small": (4, 8, 16, 32),
+    "noisy": (4, 8, 16, 32),
     "full": (32, 64, 128, 256, 320, 320),
     "tiny": (4, 8),
 }
@@ -54,6 +55,7 @@ def network(name: str) -> Case:
         name=name.replace("-", "_"),
         shows="time and memory",
         features=features,
+        coherent=size != "noisy",
         strides=((1, 1, 1), *((2, 2, 2),) * (len(features) - 1)),
         patch_size=(patch, patch, patch),
         plan_spacing_mm=(SPACING_MM, SPACING_MM, SPACING_MM),

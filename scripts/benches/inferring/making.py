@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from inferring.cases import network
+from node.convert.export import write
 from tests.parity import reference, results_folder
-from tests.parity.export import export_folds
 
 
 def main(out: Path, names: list[str]) -> None:
@@ -17,7 +17,9 @@ def main(out: Path, names: list[str]) -> None:
     for name in names:
         folder, one = out / name, network(name)
         results = results_folder.write_case(one, folder / "results")
-        export_folds(reference.predictor(one, results), folder)
+        predictor = reference.predictor(one, results)
+        predictor.network.load_state_dict(predictor.list_of_parameters[0])
+        write(predictor.network.eval(), (1, *one.patch_size), folder / "fold_0.onnx")
 
 
 if __name__ == "__main__":
