@@ -10,6 +10,7 @@ measured with the one that nnU-Net plans. Labels are compared with nnU-Net's by 
 nnU-Net, torch and MONAI are installed from PyPI into environments of their own (5 GB with all that they want).
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,11 @@ class Case:
         """Count the classes."""
         return int(self.network.partition("-")[2])
 
+    @property
+    def title(self) -> str:
+        """Say it as the table does."""
+        return f"{self.classes} classes" + (" as noise" if self.network.startswith("noisy") else "")
+
 
 Measured = Mapping[str, Figures]
 
@@ -170,7 +176,7 @@ def _started(command: Sequence[str | Path], packages: Sequence[Path]) -> str:
 
 def beside_rows(case: Case, measured: Measured) -> list[Row]:
     """Compare what lies beside a network, its memory and its labels."""
-    title, ours = f"{case.classes} classes", measured["ours"]
+    title, ours = case.title, measured["ours"]
     rows = _seconds(title, measured, BESIDE, None)
     if "softmax" in measured:
         softmax = measured["softmax"].of("beside_cpu_s")
@@ -181,7 +187,20 @@ def beside_rows(case: Case, measured: Measured) -> list[Row]:
 def whole_rows(case: Case, measured: Measured) -> list[Row]:
     """Compare whole runs."""
     title = f"whole run, {case.classes} classes"
-    return [*_seconds(title, measured, None, WHOLE), *_memory(title, measured)]
+    rows = [*_seconds(title, measured, None, WHOLE), *_memory(title, measured)]
+    if "OpenVINO" in measured:
+        seconds = [measured[name].of("whole_cpu_s") for name in ("OpenVINO", "nnU-Net")]
+        rows.append(
+            Row(
+                name=f"{title} by OpenVINO: all, CPU",
+                ours=seconds[0],
+                peer=seconds[1],
+                peer_name="nnU-Net",
+                unit="s",
+                bound=WHOLE_OPENVINO,
+            )
+        )
+    return rows
 
 
 def growth_rows(few: tuple[Case, Run], many: tuple[Case, Run]) -> list[Row]:
@@ -295,6 +314,7 @@ def cases_of(kind: str, repetitions: int) -> tuple[list[Case], Case, list[Case]]
         beside = [
             Case(network="small-25", scan=scan, repetitions=often),
             Case(network="small-117", scan=scan_of_many, repetitions=few),
+            Case(network="noisy-25", scan=scan, repetitions={"ours": repetitions, "nnU-Net": 1}),
         ]
         whole = Case(network="full-25", scan=scan, repetitions=once)
         network, shapes = "small-25", [(slices, *scan.shape[1:]) for slices in (300, 900)]
@@ -316,7 +336,7 @@ def affordable(case: Case, free_bytes: float) -> tuple[Case, list[str]]:
         f"{free_bytes / 1e9:.0f} GB are free: left out."
         for name in short
     ]
-    return Case(network=case.network, scan=case.scan, repetitions=left), notes
+    return replace(case, repetitions=left), notes
 
 
 def everybody() -> list[Engine]:
@@ -332,15 +352,21 @@ def everybody() -> list[Engine]:
     return [
         Engine(name="ours", python=ours, module="inferring.ours"),
         Engine(name="softmax", python=ours, module="inferring.ours", arguments=("softmax",)),
+        Engine(name="OpenVINO", python=ours, module="inferring.ours", arguments=("openvino",)),
         Engine(name="nnU-Net", python=python, module="inferring.nnunet_alone"),
         Engine(name="nnU-Net in float32", python=python, module="inferring.nnunet_alone", arguments=("float32",)),
         Engine(name="MONAI", python=python, module="inferring.monai_alone", packages=(monai,)),
     ]
 
 
-def openvino_note() -> str:
-    """Say why the bound for OpenVINO is not measured."""
-    return f"Whole run with OpenVINO (≤ {WHOLE_OPENVINO:g} ×): left out, as this processor has no AMX."
+def openvino_left_out(processor: str) -> str | None:
+    """Say why OpenVINO is not measured on a processor, of its /proc/cpuinfo; None where it is."""
+    why_not = None
+    if " amx_bf16 " not in processor:
+        why_not = "this processor has no AMX"
+    elif importlib.util.find_spec("onnxruntime_ep_openvino") is None:
+        why_not = "the extra `openvino` is not installed (scripts/setup openvino)"
+    return why_not and f"Whole run with OpenVINO (≤ {WHOLE_OPENVINO:g} ×): left out, as {why_not}."
 
 
 def main() -> int:
@@ -365,22 +391,25 @@ def main() -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="delineate-bench-") as name:
         bench = Bench(Path(name), engines, console)
-        rows, notes = _rows(bench, chosen.size or "usual", chosen.parts, chosen.repetitions)
+        beside, whole, growth = cases_of(chosen.size or "usual", chosen.repetitions)
+        openvino = openvino_left_out(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        if openvino is None:
+            whole = replace(whole, repetitions={**whole.repetitions, "OpenVINO": 1})
+        wanted = {"beside": beside, "whole": [whole], "memory": growth}
+        rows, notes = _rows(bench, {part: wanted[part] for part in chosen.parts})
     title = (
         f"Inference on the CPU, median of {chosen.repetitions}; once: nnU-Net above 25 classes and in float32, MONAI, "
         "probabilities, whole runs, growth"
     )
-    return publish("\n".join([title, *notes, openvino_note()]), rows, chosen.json)
+    return publish("\n".join([title, *notes, *([openvino] if openvino else [])]), rows, chosen.json)
 
 
-def _rows(bench: Bench, size: str, parts: Sequence[str], repetitions: int) -> tuple[list[Row], list[str]]:
-    beside, whole, growth = cases_of(size, repetitions)
-    wanted = {"beside": beside, "whole": [whole], "memory": growth}
+def _rows(bench: Bench, wanted: Mapping[str, Sequence[Case]]) -> tuple[list[Row], list[str]]:
     rows, notes = [], []
-    bench.prepare([case for part in parts for case in wanted[part]])
-    for part in parts:
+    bench.prepare([case for cases in wanted.values() for case in cases])
+    for part, cases in wanted.items():
         measured = []
-        for case in wanted[part]:
+        for case in cases:
             possible, why_not = affordable(case, free_host_bytes())
             measured.append((case, bench.measure(possible)))
             notes += why_not

@@ -194,3 +194,15 @@ def test_on_the_processor_the_bench_of_the_gpu_promises_nothing(
     assert "Inference on the CPU: no GPU, nothing is promised" in capsys.readouterr().out
     assert {row["bound"] for row in rows} == {None}
     assert all(row["ours"] > 0 for row in rows)
+
+
+def test_openvino_is_measured_where_there_is_amx_and_held_against_nnunet(inference: ModuleType) -> None:
+    case = inference.cases_of("usual", 3)[1]
+    engines = {"ours": (1.0, 70.0, 3.0), "OpenVINO": (1.0, 20.0, 3.0), "nnU-Net": (10.0, 80.0, 40.0)}
+    measured = {name: figures(inference, *seconds) for name, seconds in engines.items()}
+
+    last = inference.whole_rows(case, measured)[-1]
+
+    assert (last.ours, last.peer, last.bound, last.holds) == (24.0, 130.0, 0.2, True)
+    assert "no AMX" in inference.openvino_left_out("flags\t\t: fpu avx512f avx512_bf16 bmi1\n")
+    assert "no AMX" not in (inference.openvino_left_out("flags\t\t: fpu amx_bf16 avx512f\n") or "")

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,17 +18,19 @@ from inferring.gpu_models import MODELS, Model, Precision, write_network
 from inferring.measured import PRE, Meter
 from inferring.packages import loaded
 from inferring.sessions import install, ort
-from node.adapters.onnx_session import DevicePolicy, open_predictor
+from node.adapters.onnx_session import open_predictor
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
 from node.inference.golden import axial_grid
 from node.inference.predictor import WindowRuntime, no_progress
 
+Provider = Literal["cuda", "cpu"]
+
 # One that is timed alone: so often at least, and so long.
 CALLS, SECONDS = 10, 2.0
 
 
-def main(model: Model, precision: Precision, provider: DevicePolicy, folder: Path, runs: int) -> None:
+def main(model: Model, precision: Precision, provider: Provider, folder: Path, runs: int) -> None:
     """Run the engine, then the network alone in the session that the engine opened."""
     network, scan = write_network(model, precision, folder), np.load(write(model.scan, folder))
     volume = Volume(voxels=scan, grid=axial_grid(scan.shape, model.scan.spacing_mm))
@@ -75,7 +77,7 @@ def times_of(call: Callable[[], object]) -> list[float]:
     return taken
 
 
-def alone(session: Any, provider: DevicePolicy) -> tuple[list[float], np.ndarray]:
+def alone(session: Any, provider: Provider) -> tuple[list[float], np.ndarray]:
     """Time a network on a patch that lies on the device, as do its scores; gives some of these, too."""
     given, answered = session.get_inputs()[0], session.get_outputs()[0]
     binding = session.io_binding()

@@ -3,7 +3,6 @@
 In the place of `onnxruntime.InferenceSession`, as the engine finds it there: what it does is not changed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,7 +35,8 @@ class Told(_Session):  # type: ignore[misc, valid-type]
         self._meter, self._is_network = meter, isinstance(model, str)
         if self._is_network:
             self._networks.sessions.append(self)
-            options["providers"] = [_with(each, more) for each in options["providers"]]
+            if more:
+                options["providers"] = [(name, {**choice, **more}) for name, choice in options["providers"]]
         before = meter.phase
         meter.begin(OPEN)
         super().__init__(model, *rest, **options)
@@ -75,9 +75,3 @@ def install(meter: Meter, more: dict[str, str] | None = None) -> Networks:
     networks = Networks()
     ort.InferenceSession = partial(Told, (meter, networks), more or {})
     return networks
-
-
-def _with(provider: str | Sequence[Any], more: dict[str, str]) -> str | tuple[str, dict[str, str]]:
-    if isinstance(provider, str):
-        return provider
-    return provider[0], {**provider[1], **more}
