@@ -48,6 +48,17 @@ def export(network: torch.nn.Module, shape: tuple[int, ...], path: Path) -> Netw
     SetupError
         It holds an operator that is not supported, or answers otherwise.
     """
+    return _checked(_parity(network, shape, path, write(network, shape, path)))
+
+
+def write(network: torch.nn.Module, shape: tuple[int, ...], path: Path) -> int:
+    """Write a network for patches of ``shape`` without comparing it; gives how many biases were dropped.
+
+    Raises
+    ------
+    SetupError
+        It holds an operator that is not supported.
+    """
     with warnings.catch_warnings():
         # It is deprecated, and it says of instance normalisation, which has no other mode, that it trains.
         warnings.simplefilter("ignore")
@@ -65,7 +76,7 @@ def export(network: torch.nn.Module, shape: tuple[int, ...], path: Path) -> Netw
     onnx.checker.check_model(model, full_check=True)
     refuse_unfit(model, path.stem)
     onnx.save(model, path)
-    return _checked(_parity(network, shape, path, dropped))
+    return dropped
 
 
 def drop_bias_before_instance_norm(model: onnx.ModelProto) -> int:

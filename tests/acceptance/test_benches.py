@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.acceptance.running import run
+from tests.parity.environment import reference_python
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,3 +88,44 @@ def test_the_bench_of_outputs_compares_ours_with_every_peer(
     assert changed["rt-utils"]["ours"] == 0
     assert changed["rt-utils"]["peer"] > 1000
     assert changed.keys() == {"rt-utils", "plastimatch"}
+
+
+@pytest.mark.timeout(900)
+def test_the_bench_of_inference_compares_ours_with_nnunet_and_monai(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference_python()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    results = tmp_path / "bench.json"
+
+    quick = ["--quick", "--parts", "beside", "--repetitions", "1"]
+    done = run([sys.executable, ROOT / "scripts/benches/inference.py", *quick, "--json", results])
+
+    if "The peers cannot be installed" in done.stderr and os.environ.get("CI") != "true":
+        pytest.skip(done.stderr)
+    # Whether the bounds hold cannot be told from one run of this size.
+    assert done.returncode in (0, 1), done.stderr
+    rows = {(row["name"], row["peer_name"]): row for row in json.loads(results.read_text(encoding="utf-8"))}
+    assert rows["5 classes: beside the network, CPU", "nnU-Net"]["bound"] == 0.1
+    assert rows["5 classes: peak memory", "nnU-Net"]["bound"] == 0.5
+    assert rows["5 classes: network, CPU", "MONAI"]["peer"] > 0
+    # One voxel of this scan is 6.5 in a million.
+    assert rows["5 classes: labels that differ from nnU-Net's with float32 sums", None]["ours"] < 30
+    assert rows["5 classes: labels that differ from nnU-Net's with float16 sums", None]["ours"] > 30
+    assert rows["5 classes: classes that the labels have", None]["ours"] > 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_torch_runs_the_network_that_the_bench_of_the_gpu_runs(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = reference_python()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "scripts/benches"))))
+
+    ours = run([python, "-m", "inferring.on_device", "tiny", precision, "cpu", tmp_path, "1"])
+    torch = run([python, "-m", "inferring.torch_on_device", "tiny", precision, "cpu", tmp_path])
+
+    assert ours.returncode == torch.returncode == 0, ours.stderr + torch.stderr
+    assert json.loads(ours.stdout)["patches"] == 2
+    scores = [np.load(tmp_path / f"scores {engine} {precision}.npy") for engine in ("ours", "torch")]
+    assert np.abs(scores[0] - scores[1]).max() < (1e-4 if precision == "float32" else 0.05) * scores[1].std()

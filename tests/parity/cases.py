@@ -31,6 +31,10 @@ class Case:
     # What of nnU-Net the case is there for.
     shows: str
     architecture: Architecture = "PlainConvUNet"
+    # Of each stage, the finest first; as many as there are strides count.
+    features: tuple[int, ...] = (8, 16, 32)
+    # Random weights give neighbouring voxels any label. True lets them agree by regions, as trained weights do.
+    coherent: bool = False
     # Names of channels; nnU-Net derives the normalisation from them ("CT" or not).
     channels: tuple[str, ...] = ("CT",)
     normalization_schemes: tuple[str, ...] = ("CTNormalization",)

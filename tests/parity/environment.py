@@ -13,9 +13,11 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from tests.environments import UnavailableError
 from tests.real_data import ROOT
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -32,9 +34,23 @@ SURROUNDINGS = {
 
 
 def reference_python() -> Path:
-    """Give the interpreter that can import nnU-Net; makes it once, below ``DELINEATE_TEST_CACHE``.
+    """Give the interpreter that can import nnU-Net.
 
     Skips the test, saying so, where the packages cannot be had. In CI (``CI=true``) that fails the test.
+    """
+    try:
+        return prepared_python()
+    except UnavailableError as error:
+        _absent(str(error))
+
+
+def prepared_python() -> Path:
+    """Give the interpreter that can import nnU-Net; makes it once, below ``DELINEATE_TEST_CACHE``.
+
+    Raises
+    ------
+    UnavailableError
+        The packages cannot be had.
     """
     folder = _cache() / f"nnunet-{_key()}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +63,7 @@ def reference_python() -> Path:
             try:
                 _make(partial)
             except subprocess.CalledProcessError as error:
-                _absent(f"no environment for nnU-Net: {_last_line(error.stderr)}")
+                raise UnavailableError(f"no environment for nnU-Net: {_last_line(error.stderr)}") from error
             partial.rename(folder)
     return folder / "bin" / "python"
 
@@ -93,7 +109,7 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else text[-300:]
 
 
-def _absent(message: str) -> None:
+def _absent(message: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)

@@ -21,7 +21,6 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from tests.parity.cases import Axes, Case
 from tests.parity.volumes import seed, textured
 
-FEATURES = (8, 16, 32)
 CONFIGURATION = "3d_fullres"
 CT_INTENSITIES = {
     "max": 3071.0,
@@ -43,6 +42,8 @@ class Network:
     trainer: str
     heads: int
     mirroring_axes: tuple[int, ...] | None
+    # See `tests.parity.cases.Case`.
+    coherent: bool = False
     # How many standard deviations the first output lies above the others.
     background_ahead: float = 0.0
 
@@ -56,6 +57,7 @@ def write_case(case: Case, results: Path) -> Path:
         trainer="nnUNetTrainer",
         heads=len(case.labels) - (case.regions_class_order is not None),
         mirroring_axes=case.mirroring_axes,
+        coherent=case.coherent,
     )
     write(network, folder, [seed(f"{case.name} fold {fold}") for fold in range(case.folds)])
     return folder
@@ -129,7 +131,7 @@ def _architecture(case: Case) -> dict[str, Any]:
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{case.architecture}",
         "arch_kwargs": {
             "n_stages": stages,
-            "features_per_stage": list(FEATURES[:stages]),
+            "features_per_stage": list(case.features[:stages]),
             "conv_op": "torch.nn.modules.conv.Conv3d",
             "kernel_sizes": kernel_sizes(case.strides),
             "strides": [list(stride) for stride in case.strides],
@@ -189,6 +191,8 @@ def _weights(network: Network, number: int) -> dict[str, torch.Tensor]:
         deep_supervision=False,
     ).eval()
     _vary(net)
+    if network.coherent:
+        _let_neighbours_agree(net)
     _balance(net, torch.from_numpy(_sample(channels, tuple(configuration.patch_size), number)))
     with torch.no_grad():
         net.decoder.seg_layers[-1].bias[0] += network.background_ahead
@@ -203,6 +207,18 @@ def _vary(net: torch.nn.Module) -> None:
                 parameter.normal_(0, 0.3)
             elif "norm" in name:
                 parameter.uniform_(0.5, 1.5)
+
+
+def _let_neighbours_agree(net: Any) -> None:
+    """Let little but the coarsest stage speak, in blocks of one value; an export sees no difference."""
+    with torch.no_grad():
+        for up, stage in zip(net.decoder.transpconvs, net.decoder.stages, strict=True):
+            up.weight.copy_(up.weight[:, :, :1, :1, :1].clone().expand_as(up.weight))
+            for block in stage.convs:
+                middle = block.conv.weight[:, :, 1:2, 1:2, 1:2].clone()
+                block.conv.weight.zero_()
+                block.conv.weight[:, :, 1:2, 1:2, 1:2] = middle
+            stage.convs[0].conv.weight[:, up.weight.shape[1] :] *= 0.02
 
 
 def _balance(net: Any, sample: torch.Tensor) -> None:

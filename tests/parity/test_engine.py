@@ -15,12 +15,12 @@ from node.adapters.onnx_session import open_predictor
 from node.adapters.onnx_windows import OnnxWindows
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
-from node.inference.network_tables import Channel, Output, Scheme, Window, WindowedInput
 from node.inference.package import LoadedPackage
 from node.inference.predictor import no_progress
 from tests.builders import grid
 from tests.parity.cases import Case, case
 from tests.parity.environment import run_module
+from tests.parity.manifests import input_of, output_of
 from tests.windowed import package
 
 # As a whole and by slice, both with coarse slices; axes in another order, mirrored and cropped; two channels; folds; a
@@ -42,8 +42,6 @@ TIE = 1e-5
 
 # The first test makes the place for nnU-Net, or waits for another that does.
 pytestmark = pytest.mark.timeout(900)
-
-SCHEMES: dict[str, Scheme] = {"ZScoreNormalization": "z_score", "RescaleTo01Normalization": "range_0_1"}
 
 
 @pytest.fixture(scope="module")
@@ -72,37 +70,6 @@ def test_no_voxel_differs_from_nnunet_but_by_a_tie(answers: Path, name: str) -> 
         assert len(graphs) == one.folds
         assert differ.sum() <= 2
         assert answer["margin"][differ].max(initial=0) < TIE
-
-
-def input_of(one: Case, plans: dict[str, Any]) -> WindowedInput:
-    """Say of a case's plans what a manifest says."""
-    intensities = plans["foreground_intensity_properties_per_channel"]
-    return WindowedInput(
-        orientation="native",
-        axis_order=one.transpose_forward,
-        spacing_mm=one.plan_spacing_mm,
-        channels=tuple(channel(one, number, intensities[str(number)]) for number in range(len(one.channels))),
-        window=Window(patch=one.patch_size, step=one.tile_step_size, mirror_axes=one.mirroring_axes or ()),
-    )
-
-
-def channel(one: Case, number: int, intensities: dict[str, float]) -> Channel:
-    scheme = one.normalization_schemes[number]
-    if scheme == "CTNormalization":
-        return Channel(
-            name=one.channels[number],
-            normalisation="fixed",
-            clip=(intensities["percentile_00_5"], intensities["percentile_99_5"]),
-            mean=intensities["mean"],
-            standard_deviation=intensities["std"],
-        )
-    return Channel(name=one.channels[number], normalisation=SCHEMES[scheme], masked=one.use_mask_for_norm)
-
-
-def output_of(one: Case) -> Output:
-    if one.regions_class_order is None:
-        return Output(classes=len(one.labels))
-    return Output(classes=len(one.regions_class_order), activation="regions", region_values=one.regions_class_order)
 
 
 def volumes(image: np.ndarray[Any, np.dtype[np.float32]], one: Case) -> list[Volume]:

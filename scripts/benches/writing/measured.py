@@ -21,7 +21,7 @@ class Meter:
         gc.collect()
         # proc(5): 5 sets VmHWM back to what is resident now.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        self._resident_mib = _memory_mib("VmRSS")
+        self._resident_mib = memory_mib("VmRSS")
         self._phases_s: dict[str, float] = {}
         self._since_s = time.process_time()
 
@@ -33,12 +33,13 @@ class Meter:
 
     def tell(self) -> None:
         """Print what was measured, for `outputs`."""
-        peak_mib = _memory_mib("VmHWM")
+        peak_mib = memory_mib("VmHWM")
         told = {"phases_s": self._phases_s, "peak_mib": peak_mib, "added_mib": peak_mib - self._resident_mib}
         print(json.dumps(told))
 
 
-def _memory_mib(field: str) -> float:
+def memory_mib(field: str) -> float:
+    """Give a field of this process's /proc/self/status that is an amount of memory."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return float(line.split()[1]) / 1024

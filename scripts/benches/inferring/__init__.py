@@ -1,0 +1,1 @@
+"""Who contours for `inference` and `gpu`, and what."""
