@@ -238,8 +238,9 @@ def _structures(package: ModelPackage) -> list[str]:
 
 def _rule(rule: PostRule) -> str:
     more = {key: value for key, value in asdict(rule).items() if key != "labels" and value is not None}
-    if isinstance(rule, KeepLargest) and rule.and_from_fraction == 1.0:
-        del more["and_from_fraction"]
+    if isinstance(rule, KeepLargest):
+        usual = KeepLargest(labels=rule.labels)
+        more = {key: value for key, value in more.items() if value != getattr(usual, key)}
     said = ", ".join(f"{key} {_numbers(value) if isinstance(value, tuple) else value}" for key, value in more.items())
     return f"{rule.rule} of labels {_numbers(rule.labels)}{f': {said}' if said else ''}"
 

@@ -35,6 +35,8 @@ class KeepLargest:
     labels: tuple[int, ...]
     # Pieces of at least this fraction of the largest stay too (the other leg); 1 keeps the largest alone.
     and_from_fraction: float = 1.0
+    # 6: neighbours share a face. 26: an edge or a corner suffices, as nnU-Net has it.
+    neighbours: int = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +260,10 @@ def _post_rule(table: Table) -> PostRule:
     match name:
         case KeepLargest.rule:
             fraction = table.positive("and_from_fraction") if "and_from_fraction" in table else 1.0
-            return KeepLargest(labels=labels, and_from_fraction=fraction)
+            neighbours = table.integer("neighbours") if "neighbours" in table else 6
+            if neighbours not in (6, 26):
+                raise table.wrong("neighbours", "must be 6 or 26")
+            return KeepLargest(labels=labels, and_from_fraction=fraction, neighbours=neighbours)
         case FillHolesInPlane.rule:
             limit = table.positive("at_most_mm2") if "at_most_mm2" in table else None
             return FillHolesInPlane(labels=labels, becomes=table.integer("becomes"), at_most_mm2=limit)
