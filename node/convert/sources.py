@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from node.convert.checkpoints import Checkpoint
 from node.convert.postprocessing import Postprocessing
 from node.convert.results_folder import TrainedNetwork
+
+if TYPE_CHECKING:  # it needs torch, which what is told here does not
+    from node.convert.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +17,7 @@ class Source:
     """A trained network with its folds."""
 
     trained: TrainedNetwork
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple["Checkpoint", ...]
     # Of the part that it becomes; empty where it is the only one.
     part: str = ""
 
