@@ -112,7 +112,7 @@ def import_totalsegmentator_command(
     as_trainer: TrainerOption = None,
     trust_checkpoint: TrustOption = False,
 ) -> None:
-    """Make a package of each data set of TotalSegmentator's weights (Dataset291_..., Dataset297_...)."""
+    """Make a package of each task of TotalSegmentator whose weights are there (Dataset291_..., Dataset297_...)."""
     _refuse_without_extra()
     from node.convert.totalsegmentator import import_totalsegmentator  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ are ``OUT/models/ts-<number>/``; ``OUT/<task>.npz`` holds image, labels and affi
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,13 @@ def _of_tasks(tasks: list[str], out: Path) -> dict[str, Any]:
             **{path.name.split(".")[0]: nibabel.load(path).get_fdata() for path in (out / task / "parts").iterdir()},
         )
     options = ImportOptions(made_on="2026-11-21", name="ts-297" if tasks == ["total_fast"] else "ts")
-    made = import_totalsegmentator(out / "weights", out / "models", options, no_progress)
+    weights = out / "weights"
+    if "liver_segments" in tasks:
+        # Named alone: the network that finds its region lies beside it.
+        (segments,) = weights.glob(f"Dataset{whole_body.LIVER_SEGMENTS}_*")
+        of_region = import_totalsegmentator(segments, out / "models", replace(options, name="segments"), no_progress)
+        return {each.folder.name: _told(each) for each in of_region}
+    made = import_totalsegmentator(weights, out / "models", options, no_progress)
     return {each.folder.name: _told(each) for each in made}
 
 
