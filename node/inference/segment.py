@@ -1,6 +1,6 @@
 """From a volume to a label map on the same grid: find the region, run the parts, merge, tidy, judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,18 +60,17 @@ def segment(
     """
     predictors = predictor.networks if isinstance(predictor, Predictors) else (predictor,)
     networks = list(zip(package.networks, predictors, strict=True))
-    labels, probabilities = _labels(volume, package, networks, progress)
+    region = None
+    if package.crop_model is not None:
+        region = _region(volume, package.crop_model, networks.pop(0), progress)
+    labels, probabilities = _labels(volume, region, package, networks, progress)
     progress("tidy", 0, 1)
     slice_axis = oriented_axes(volume.grid, package.parts[0].input.orientation)[0]
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=slice_axis)
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     structures = tuple(each for each in package.structures if each.name not in missing)
-    notes = [
-        f"{structure.name} reaches the edge of the image: it may be cut off there."
-        for structure in structures
-        if _reaches_edge(label_map, structure)
-    ]
+    notes = list(_notes(structures, label_map, region))
     if probabilities is None and package.parts[0].output.activation == "softmax":
         notes.append("The model is unsure of too much for its probabilities to be kept: contours follow its labels.")
     progress("tidy", 1, 1)
@@ -85,16 +84,15 @@ def segment(
 
 
 def _labels(
-    volume: Volume, package: ModelPackage, networks: list[_Opened], progress: Progress
+    volume: Volume, region: Box | None, package: ModelPackage, networks: list[_Opened], progress: Progress
 ) -> tuple[Labels, Probabilities | None]:
-    """Give what the parts say of the volume, or of the region that the crop model finds in it."""
-    if package.crop_model is None:
+    """Give what the parts say of the volume, or of a region of it: beyond that all is background."""
+    if region is None:
         return _merged(volume, package, networks, progress)
-    box = _region(volume, package.crop_model, networks[0], progress)
-    found, probabilities = _merged(volume.within(box), package, networks[1:], progress)
+    found, probabilities = _merged(volume.within(region), package, networks, progress)
     labels = np.zeros(volume.grid.shape, dtype=found.dtype)
-    labels[box] = found
-    return labels, None if probabilities is None else ProbabilitiesWithin(probabilities, box, volume.grid.shape)
+    labels[region] = found
+    return labels, None if probabilities is None else ProbabilitiesWithin(probabilities, region, volume.grid.shape)
 
 
 def _region(volume: Volume, crop_model: CropModel, coarse: _Opened, progress: Progress) -> Box:
@@ -176,8 +174,28 @@ def _reason(structure: StructureDefinition, gates: list[Gate], label_map: LabelM
     return None
 
 
-def _reaches_edge(label_map: LabelMap, structure: StructureDefinition) -> bool:
-    """Tell whether voxels lie in the outermost rows or columns; the first and last slice cut every long organ."""
+def _notes(structures: tuple[StructureDefinition, ...], label_map: LabelMap, region: Box | None) -> Iterator[str]:
     labels = label_map.labels
+    # The first and last slice of a series cut every long organ: they say nothing.
     edges = labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]
-    return any(bool(mask_of(edge, structure.label_values).any()) for edge in edges)
+    cuts = () if region is None else tuple(_cuts(labels, region))
+    for structure in structures:
+        if _is_in(edges, structure):
+            yield f"{structure.name} reaches the edge of the image: it may be cut off there."
+        if _is_in(cuts, structure):
+            yield f"{structure.name} reaches the edge of the region that was looked at: it may be cut off there."
+
+
+def _cuts(labels: Labels, region: Box) -> Iterator[Labels]:
+    """Give the outermost planes of a region on the sides where the image goes on."""
+    within = labels[region]
+    for axis, (side, size) in enumerate(zip(region, labels.shape, strict=True)):
+        along = np.moveaxis(within, axis, 0)
+        if side.start > 0:
+            yield along[0]
+        if side.stop < size:
+            yield along[-1]
+
+
+def _is_in(planes: Sequence[Labels], structure: StructureDefinition) -> bool:
+    return any(bool(mask_of(plane, structure.label_values).any()) for plane in planes)

@@ -137,6 +137,26 @@ def test_the_fine_network_sees_the_region_alone_and_beyond_it_all_is_background(
     assert found.label_map.grid is given.grid
 
 
+def test_what_the_region_cuts_off_is_noted_and_what_the_image_cuts_off_too() -> None:
+    at_the_edge = volume(grid())
+    at_the_edge.voxels[1:3, 0:7, 5:9] = 150.0
+    package = replace(PACKAGE, crop_model=CROP)
+    image, region = "reaches the edge of the image", "reaches the edge of the region that was looked at"
+
+    inside, outside = (
+        segment(given, package, Predictors((ThresholdNetwork(), ThresholdNetwork())), no_progress).notes
+        for given in (volume(grid()), at_the_edge)
+    )
+
+    # The body goes on beyond the region, the liver ends within it. Where the image ends there is no more to look at.
+    assert inside == (f"Body {region}: it may be cut off there.",)
+    assert outside == (
+        f"Body {image}: it may be cut off there.",
+        f"Body {region}: it may be cut off there.",
+        f"Liver {image}: it may be cut off there.",
+    )
+
+
 def test_a_series_without_what_the_region_is_around_is_declined_with_its_name() -> None:
     package = replace(PACKAGE, crop_model=replace(CROP, structures={"liver": (2,), "spleen": (2,)}))
 
