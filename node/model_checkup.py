@@ -14,12 +14,12 @@ from node.checkup import Finding, tried, warn_of_names
 from node.domain.errors import NodeError, SetupError
 from node.inference.golden import golden_scan, refuse_other_labels
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for, refuse_scan_too_large
-from node.inference.network_tables import WindowedInput
 from node.inference.package import ModelPackage
-from node.inference.predictor import Room, WindowRuntime, no_progress
+from node.inference.parts import channels_of
+from node.inference.predictor import Predictors, Room, WindowRuntime, no_progress
 from node.inference.segment import segment
 
-Opened = OnnxPredictor | OnnxWindows
+Opened = OnnxPredictor | OnnxWindows | Predictors
 
 
 def verify(store: ModelStore, name: str, device: DevicePolicy, threads: int | None) -> Iterator[Finding]:
@@ -70,9 +70,10 @@ def _manifest(package: ModelPackage) -> str:
 
 
 def _one_series(package: ModelPackage) -> str:
-    if isinstance(package.input, WindowedInput) and len(package.input.channels) != 1:
+    channels = max(channels_of(each.parts[0]) for each in package.networks)
+    if channels != 1:
         raise SetupError(
-            f"The model takes {len(package.input.channels)} images of one place; the node gives a model one series.",
+            f"The model takes {channels} images of one place; the node gives a model one series.",
             "Use a model of one channel.",
         )
     return f"one series, modality {' or '.join(package.modalities)}"
@@ -105,7 +106,9 @@ def _running(store: ModelStore, name: str, device: DevicePolicy, threads: int | 
     except NodeError as error:
         yield Finding(subject="session", holds=False, said=error.reason, what_to_do=error.remedy)
         return
-    said = f"the network fits its manifest; {predictor.computed_by}"
+    networks = len(loaded.networks)
+    fit = "the network fits its manifest" if networks == 1 else f"{networks} networks fit their manifest"
+    said = f"{fit}; {predictor.computed_by}"
     yield Finding(subject="session", holds=True, said=said)
     yield tried("memory", lambda: _memory(loaded.package, predictor))
     if loaded.package.golden is None:
@@ -115,11 +118,16 @@ def _running(store: ModelStore, name: str, device: DevicePolicy, threads: int | 
         yield tried("golden test", lambda: _golden(store, loaded.package, predictor))
 
 
-def _memory(package: ModelPackage, predictor: Opened) -> str:
-    room = predictor.room() if isinstance(predictor, WindowRuntime) else whole_room()
-    refuse_scan_too_large(package, USUAL_SCAN, room)
-    free = room.host if room.device is None else room.device
-    needed = bytes_for(package, USUAL_SCAN, room)
+def _memory(package: ModelPackage, opened: Opened) -> str:
+    """Look at the network that takes the most: they run one after the other."""
+    predictors = opened.networks if isinstance(opened, Predictors) else (opened,)
+    rooms = [each.room() if isinstance(each, WindowRuntime) else whole_room() for each in predictors]
+    for network, room in zip(package.networks, rooms, strict=True):
+        refuse_scan_too_large(network, USUAL_SCAN, room)
+    needed, free = max(
+        (bytes_for(network, USUAL_SCAN, room), room.host if room.device is None else room.device)
+        for network, room in zip(package.networks, rooms, strict=True)
+    )
     return f"{needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free are needed for {USUAL_SCAN_WORDS}"
 
 

@@ -20,6 +20,7 @@ from node.inference.golden import Parity
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for
 from node.inference.network_tables import Channel, InputSpecification, WindowedInput
 from node.inference.package import Gate, KeepLargest, LoadedPackage, ModelPackage, PostRule
+from node.inference.parts import CropModel
 from node.inference.predictor import Room
 from node.log import silence
 from node.model_checkup import verify, whole_room
@@ -87,12 +88,14 @@ def _store_and_name(name: str, model_dirs: Sequence[Path]) -> tuple[ModelStore, 
 
 def _listed(store: ModelStore, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {"name": name, "version": "", "title": "", "modalities": [], "structures": 0}
-    told |= {"size_bytes": 0, "loadable": False, "reason": ""}
+    told |= {"parts": [], "region": [], "size_bytes": 0, "loadable": False, "reason": ""}
     try:
         told["size_bytes"] = size_of(store.folder_of(name))
         package = store.describe(name)
         told |= {"version": package.version, "title": package.title}
         told |= {"modalities": list(package.modalities), "structures": len(package.structures)}
+        told |= {"parts": [part.name for part in package.parts if part.name]}
+        told |= {"region": list(package.crop_model.structures) if package.crop_model else []}
         for path in store.load(name).graph_paths:
             refuse_unfit(read_graph(path), name)
     except NodeError as error:
@@ -104,12 +107,14 @@ def _print_list(told: Sequence[dict[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "version", "title", "modalities"):
         table.add_column(heading)
-    table.add_column("structures", justify="right")
-    table.add_column("size", justify="right")
+    for heading in ("structures", "networks", "size"):
+        table.add_column(heading, justify="right")
     table.add_column("")
     for one in told:
         state = "[green]ok[/]" if one["loadable"] else "[bold red]FAIL[/]"
-        texts = [one["name"], one["version"], one["title"], " ".join(one["modalities"]), str(one["structures"])]
+        networks = (len(one["parts"]) or 1) + bool(one["region"])
+        texts = [one["name"], one["version"], one["title"], " ".join(one["modalities"])]
+        texts += [str(one["structures"]), str(networks) if one["version"] else ""]
         table.add_row(*(escape(text) for text in texts), _size(one["size_bytes"]), state)
     console.print(table, highlight=False)
     for one in told:
@@ -120,10 +125,11 @@ def _print_list(told: Sequence[dict[str, Any]], console: Console) -> None:
 def _memory(store: ModelStore, name: str) -> str:
     try:
         loaded = store.load(name)
-        needed = bytes_for(loaded.package, USUAL_SCAN, _room(loaded))
+        # Networks run one after the other.
+        needed = max(bytes_for(one.package, USUAL_SCAN, _room(one)) for one in loaded.networks)
     except NodeError as error:
         return f"unknown: {error.reason}"
-    least = "" if isinstance(loaded.package.input, WindowedInput) else "at least "
+    least = "" if all(isinstance(one.package.input, WindowedInput) for one in loaded.networks) else "at least "
     return f"{least}{needed / 1e9:.1f} GB for a scan of {USUAL_SCAN_WORDS}, on the CPU"
 
 
@@ -144,7 +150,7 @@ def _chapters(package: ModelPackage, folder: Path, memory: str) -> Iterator[tupl
     yield "Limits", _paragraph(package.limits)
     yield "Origin", _origin(package)
     yield "Agreement with what it was made from", [_parity(each) for each in package.parity] or ["not stated"]
-    yield "Input", [f"modality {', '.join(package.modalities)}", *_input(package.input)]
+    yield from _networks(package)
     yield "Structures", _structures(package)
     if package.post:
         yield "After the network", [_rule(rule) for rule in package.post]
@@ -170,6 +176,24 @@ def _parity(parity: Parity) -> str:
     share = f"{parity.differing_voxels} of {parity.voxels} voxels differ"
     remark = f"; {parity.remark}" if parity.remark else ""
     return f"{share} from {parity.compared_with}, on {parity.computed_by}{remark}"
+
+
+def _networks(package: ModelPackage) -> Iterator[tuple[str, list[str]]]:
+    modality = f"modality {', '.join(package.modalities)}"
+    if package.crop_model is not None:
+        yield "Region", [_region(package.crop_model), *_input(package.crop_model.input)]
+    for number, part in enumerate(package.parts):
+        if not part.name:
+            yield "Input", [modality, *_input(part.input)]
+            continue
+        overrides = f", over those of {package.parts[number - 1].name} and before" if number else ""
+        labels = f"labels {_runs([label for label in part.labels if label])}{overrides}"
+        yield f"Part {part.name}", [modality, *_input(part.input), labels]
+
+
+def _region(crop_model: CropModel) -> str:
+    margin = " × ".join(f"{each:g}" for each in crop_model.margin_mm)
+    return f"the box around {', '.join(crop_model.structures)}, and {margin} mm; found by a network of its own"
 
 
 def _input(wanted: InputSpecification | WindowedInput) -> list[str]:
@@ -214,8 +238,9 @@ def _structures(package: ModelPackage) -> list[str]:
 
 def _rule(rule: PostRule) -> str:
     more = {key: value for key, value in asdict(rule).items() if key != "labels" and value is not None}
-    if isinstance(rule, KeepLargest) and rule.and_from_fraction == 1.0:
-        del more["and_from_fraction"]
+    if isinstance(rule, KeepLargest):
+        usual = KeepLargest(labels=rule.labels)
+        more = {key: value for key, value in more.items() if value != getattr(usual, key)}
     said = ", ".join(f"{key} {_numbers(value) if isinstance(value, tuple) else value}" for key, value in more.items())
     return f"{rule.rule} of labels {_numbers(rule.labels)}{f': {said}' if said else ''}"
 
@@ -244,6 +269,17 @@ def _files(package: ModelPackage, folder: Path) -> list[str]:
 
 def _numbers(values: Sequence[int]) -> str:
     return ", ".join(str(value) for value in values)
+
+
+def _runs(values: Sequence[int]) -> str:
+    """Write runs of consecutive numbers as their first and last."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], value]
+        else:
+            runs.append([value])
+    return ", ".join(" to ".join(map(str, run)) for run in runs)
 
 
 def _size(count: int) -> str:

@@ -11,7 +11,7 @@ from node.domain.routing import OutputKind
 from node.domain.structures import Provenance, StructureSet
 from node.domain.volume import LabelMap, Volume
 from node.inference.package import ModelPackage
-from node.inference.predictor import Predictor, Progress, WindowRuntime
+from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime
 from node.inference.segment import Segmented, segment
 from node.results import Drawn, Origin, Phase, ResultObject, Results, write_results
 
@@ -42,7 +42,7 @@ def contour_series(
     *,
     origin: Origin,
     package: ModelPackage,
-    predictor: Predictor | WindowRuntime,
+    predictor: Predictor | WindowRuntime | Predictors,
     outputs: Collection[OutputKind],
     forms: Forms,
     progress: Progress,

@@ -56,6 +56,39 @@ normalisation = "fixed"
 patch = [8, 8, 8]
 """
 
+# In the place of [output] and [[graphs]]: two networks and one that finds the region of both.
+_PARTS = """[output]
+classes = 3
+
+[[parts]]
+name = "body"
+labels = [1, 0]
+[[parts.graphs]]
+file = "graph.onnx"
+sha256 = "{graph}"
+
+[[parts]]
+name = "liver"
+labels = [0, 2]
+[[parts.graphs]]
+file = "liver.onnx"
+sha256 = "{graph}"
+
+[crop_model]
+structures = {{ liver = [2] }}
+margin_mm = [3, 3, 2.5]
+[crop_model.input]
+orientation = "LPS"
+spacing_mm = ["source", "source", "source"]
+outside_value = -1000
+[crop_model.output]
+classes = 3
+[[crop_model.graphs]]
+file = "coarse.onnx"
+sha256 = "{graph}"
+
+"""
+
 
 def thresholds(classes: int = 3, opset: int = 18, sides: tuple[int | str, ...] = ("s", "r", "c")) -> onnx.ModelProto:
     """Make a network whose classes 1 and 2 begin above 0 and 100; further classes never win."""
@@ -114,6 +147,22 @@ def install_windowed(folder: Path, classes: int, spacing_mm: tuple[float, float,
     graph = thresholds(classes, sides=(8, 8, 8)).SerializeToString()
     windowed = ("outside_value = -1000", _WINDOW)
     return _written(folder, graph, None, windowed, spacing=str(list(spacing_mm)), classes=classes)
+
+
+def install_parts(folder: Path) -> Path:
+    """Write a package of two parts, which label a region alone that a third network finds."""
+    labels = np.zeros_like(labels_of(scan()))
+    # 3 mm, 3 mm and 2.5 mm around the liver: 1 slice, 2 rows and 2 columns.
+    region = np.s_[0:5, 1:8, 2:10]
+    labels[region] = labels_of(scan())[region]
+    package = install(folder, labels=labels)
+    graph, manifest = (package / "graph.onnx").read_bytes(), package / "model.toml"
+    text = manifest.read_text()
+    parts = _PARTS.format(graph=hashlib.sha256(graph).hexdigest())
+    manifest.write_text(text[: text.index("[output]")] + parts + text[text.index("[[structures]]") :])
+    for name in ("liver.onnx", "coarse.onnx"):
+        (package / name).write_bytes(graph)
+    return package
 
 
 def _written(

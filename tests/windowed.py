@@ -13,7 +13,7 @@ from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_session import open_predictor
 from node.inference.network_tables import Channel, GraphFile, Output, Window, WindowedInput
 from node.inference.package import LoadedPackage, ModelPackage
-from tests.unit.test_segment import PACKAGE
+from tests.unit.test_segment import PACKAGE, with_network
 
 Patch = tuple[int, int, int]
 
@@ -81,7 +81,7 @@ def model(
 
 def package(wanted: WindowedInput, output: Output, folds: int = 1) -> ModelPackage:
     graphs = tuple(GraphFile(file=f"fold_{fold}.onnx", sha256="0" * 64) for fold in range(folds))
-    return replace(PACKAGE, input=wanted, output=output, graphs=graphs)
+    return with_network(PACKAGE, input=wanted, output=output, graphs=graphs)
 
 
 def saved(folder: Path, wanted: WindowedInput, output: Output, *networks: onnx.ModelProto) -> LoadedPackage:

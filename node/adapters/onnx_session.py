@@ -34,7 +34,7 @@ from node.adapters.onnx_windows import OnnxWindows, Place
 from node.domain.errors import ResourceError, SetupError
 from node.inference.network_tables import WindowedInput
 from node.inference.package import LoadedPackage
-from node.inference.predictor import Room
+from node.inference.predictor import Predictors, Room
 
 DevicePolicy = Literal["auto", "cpu", "cuda"]
 
@@ -107,8 +107,8 @@ def cuda_not_usable_because(device_id: int = 0) -> str | None:
 
 def open_predictor(
     loaded: LoadedPackage, device: DevicePolicy, device_id: int = 0, threads: int | None = None
-) -> "OnnxPredictor | OnnxWindows":
-    """Load a package's network, or its folds.
+) -> "OnnxPredictor | OnnxWindows | Predictors":
+    """Load a package's networks, each with its folds.
 
     Parameters
     ----------
@@ -120,7 +120,8 @@ def open_predictor(
 
     Returns
     -------
-    For a package with a window what runs windows, else what runs whole volumes.
+    For a network with a window what runs windows, else what runs whole volumes; for a package of several all of them,
+    which stay open.
 
     Raises
     ------
@@ -129,6 +130,13 @@ def open_predictor(
     """
     for path in loaded.graph_paths:
         refuse_unfit(read_graph(path), loaded.package.name)
+    networks = tuple(_network(each, device, device_id, threads) for each in loaded.networks)
+    return networks[0] if len(networks) == 1 else Predictors(networks)
+
+
+def _network(
+    loaded: LoadedPackage, device: DevicePolicy, device_id: int, threads: int | None
+) -> "OnnxPredictor | OnnxWindows":
     if device == "cpu":
         return _opened(loaded, _Device(threads=threads), remark="")
     why_not = cuda_not_usable_because(device_id)

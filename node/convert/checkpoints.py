@@ -1,4 +1,4 @@
-"""Reading checkpoints of nnU-Net, the one place where a pickle is opened.
+"""Reading checkpoints of nnU-Net; only here, and in `node.convert.postprocessing`, is a pickle opened.
 
 ``torch.load(weights_only=True)`` builds tensors and plain values and refuses all else. Checkpoints of nnU-Net hold
 NumPy numbers beside these, in the log of their training, which are plain values too and are allowed by name.

@@ -66,6 +66,11 @@ def import_nnunet_command(  # noqa: PLR0913, PLR0917 - one argument for each opt
     checkpoint: CheckpointOption = "checkpoint_final.pth",
     step: Annotated[float, typer.Option(min=0.1, max=1.0, help="Patches are this part of their side apart.")] = 0.5,
     mirroring: Annotated[bool, typer.Option(help="Look at every patch mirrored too, if training did.")] = True,
+    postprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What nnU-Net does after the network. Default: as the folder has it."),
+    ] = None,
+    without_postprocessing: Annotated[bool, typer.Option(help="Leave it out.")] = False,
     as_trainer: TrainerOption = None,
     trust_checkpoint: TrustOption = False,
 ) -> None:
@@ -87,6 +92,8 @@ def import_nnunet_command(  # noqa: PLR0913, PLR0917 - one argument for each opt
         checkpoint=checkpoint,
         step=step,
         mirroring=mirroring,
+        postprocessing=postprocessing,
+        with_postprocessing=not without_postprocessing,
         as_trainer=as_trainer,
         trust_checkpoint=trust_checkpoint,
     )
@@ -105,7 +112,7 @@ def import_totalsegmentator_command(
     as_trainer: TrainerOption = None,
     trust_checkpoint: TrustOption = False,
 ) -> None:
-    """Make a package of each data set of TotalSegmentator's weights (Dataset291_..., Dataset297_...)."""
+    """Make a package of each task of TotalSegmentator whose weights are there (Dataset291_..., Dataset297_...)."""
     _refuse_without_extra()
     from node.convert.totalsegmentator import import_totalsegmentator  # noqa: PLC0415
 

@@ -1,15 +1,19 @@
 """Writing a package's manifest: the tables of node.inference as TOML."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from node.convert.naming import NamedStructure
 from node.domain.structures import Code, StructureDefinition
 from node.inference.golden import Golden, Origin, Parity
-from node.inference.network_tables import Channel, GraphFile, Output, WindowedInput
-from node.inference.package import SCHEMA_VERSION
+from node.inference.network_tables import Channel, GraphFile, WindowedInput
+from node.inference.package import SCHEMA_VERSION, KeepLargest
+from node.inference.parts import CropModel, Network, Part
+
+# By name of a table of a network, its keys and their values; channels are a list of such.
+_Tables = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +28,21 @@ class Manifest:
     intended_use: str
     limits: str
     modalities: tuple[str, ...]
-    input: WindowedInput
-    output: Output
-    graphs: tuple[GraphFile, ...]
+    # Networks with windows.
+    parts: tuple[Part, ...]
+    crop_model: CropModel | None
+    post: tuple[KeepLargest, ...]
     structures: tuple[NamedStructure, ...]
     provenance: Origin
     parity: tuple[Parity, ...]
     # None where the drawn volume holds no structure.
     golden: Golden | None
+
+    @property
+    def graphs(self) -> tuple[GraphFile, ...]:
+        """Give the files of all networks, the crop model's first."""
+        networks: list[Network] = [*([self.crop_model] if self.crop_model else []), *self.parts]
+        return tuple(graph for network in networks for graph in network.graphs)
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -44,42 +55,88 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield _entry("schema_version", SCHEMA_VERSION)
     for key in ("name", "title", "version", "originator", "licence", "intended_use", "limits", "modalities"):
         yield _entry(key, getattr(manifest, key))
-    yield from _input(manifest.input)
-    window = manifest.input.window
-    yield from ("", "[window]", _entry("patch", window.patch), _entry("step", window.step))
-    yield _entry("gaussian_sigma", window.gaussian_sigma)
-    yield _entry("mirror_axes", window.mirror_axes)
-    yield from ("", "[output]", _entry("classes", manifest.output.classes))
-    yield _entry("activation", manifest.output.activation)
-    if manifest.output.region_values:
-        yield _entry("region_values", manifest.output.region_values)
-    for graph in manifest.graphs:
-        yield from ("", "[[graphs]]", _entry("file", graph.file), _entry("sha256", graph.sha256))
+    if manifest.parts[0].name:
+        yield from _parts(manifest.parts)
+    else:
+        yield from _network("", _tables(manifest.parts[0]), manifest.parts[0].graphs)
+    if manifest.crop_model is not None:
+        yield from _crop_model(manifest.crop_model)
     yield from _proofs(manifest)
     yield from _structures(manifest.structures)
+    for rule in manifest.post:
+        yield from ("", "[[post]]", _entry("rule", rule.rule), _entry("labels", rule.labels))
+        yield _entry("neighbours", rule.neighbours)
 
 
-def _input(wanted: WindowedInput) -> Iterator[str]:
-    yield from ("", "[input]")
-    for key in ("orientation", "axis_order", "spacing_mm", "resample", "order", "crop"):
-        yield _entry(key, getattr(wanted, key))
+def _parts(parts: Sequence[Part]) -> Iterator[str]:
+    """Say once what all parts have in common."""
+    own = [_tables(part) for part in parts]
+    common = {
+        name: {key: value for key, value in table.items() if all(each[name].get(key) == value for each in own)}
+        for name, table in own[0].items()
+    }
+    yield from ("", "# What all parts have in common.")
+    yield from _network("", common, ())
+    for part, tables in zip(parts, own, strict=True):
+        yield from ("", "[[parts]]", _entry("name", part.name), _entry("labels", part.labels))
+        differing = {
+            name: {key: value for key, value in table.items() if key not in common[name]}
+            for name, table in tables.items()
+        }
+        yield from _network("parts.", differing, part.graphs)
+
+
+def _crop_model(crop_model: CropModel) -> Iterator[str]:
+    yield from ("", "[crop_model]", _entry("margin_mm", crop_model.margin_mm))
+    # A table of its own: a data set may give its labels any name.
+    yield from ("", "[crop_model.structures]")
+    yield from (f"{_quoted(name)} = {_value(values)}" for name, values in crop_model.structures.items())
+    yield from _network("crop_model.", _tables(crop_model), crop_model.graphs)
+
+
+def _network(prefix: str, tables: _Tables, graphs: Sequence[GraphFile]) -> Iterator[str]:
+    for name, table in tables.items():
+        channels = table.get("channels", ())
+        keys = {key: value for key, value in table.items() if key != "channels"}
+        if keys:
+            yield from ("", f"[{prefix}{name}]", *(_entry(key, value) for key, value in keys.items()))
+        for channel in channels:
+            yield from ("", f"[[{prefix}{name}.channels]]", *(_entry(key, value) for key, value in channel.items()))
+    for graph in graphs:
+        yield from ("", f"[[{prefix}graphs]]", _entry("file", graph.file), _entry("sha256", graph.sha256))
+
+
+def _tables(network: Network) -> _Tables:
+    wanted, output = network.input, network.output
+    if not isinstance(wanted, WindowedInput):
+        raise TypeError("a network without a window is none of nnU-Net's")
+    window = {key: getattr(wanted.window, key) for key in ("patch", "step", "gaussian_sigma", "mirror_axes")}
+    scores: dict[str, Any] = {"classes": output.classes, "activation": output.activation}
+    if output.region_values:
+        scores["region_values"] = output.region_values
+    return {"input": _input(wanted), "window": window, "output": scores}
+
+
+def _input(wanted: WindowedInput) -> dict[str, Any]:
+    table = {
+        key: getattr(wanted, key) for key in ("orientation", "axis_order", "spacing_mm", "resample", "order", "crop")
+    }
     if wanted.resample == "nnunet":
-        yield _entry("separate_slices", wanted.separate_slices)
-        yield _entry("order_between_slices", wanted.order_between_slices)
-    for channel in wanted.channels:
-        yield from _channel(channel)
+        table["separate_slices"] = wanted.separate_slices
+        table["order_between_slices"] = wanted.order_between_slices
+    table["channels"] = [_channel(channel) for channel in wanted.channels]
+    return table
 
 
-def _channel(channel: Channel) -> Iterator[str]:
-    yield from ("", "[[input.channels]]", _entry("name", channel.name))
-    yield _entry("normalisation", channel.normalisation)
+def _channel(channel: Channel) -> Mapping[str, Any]:
+    table: dict[str, Any] = {"name": channel.name, "normalisation": channel.normalisation}
     if channel.clip is not None:
-        yield _entry("clip", channel.clip)
+        table["clip"] = channel.clip
     if channel.normalisation == "fixed":
-        yield _entry("mean", channel.mean)
-        yield _entry("standard_deviation", channel.standard_deviation)
+        table |= {"mean": channel.mean, "standard_deviation": channel.standard_deviation}
     if channel.masked:
-        yield _entry("masked", True)
+        table["masked"] = True
+    return table
 
 
 def _structures(structures: Sequence[NamedStructure]) -> Iterator[str]:

@@ -5,31 +5,27 @@ import importlib.metadata
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from node import __version__
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import open_predictor
 from node.convert.card import model_card
-from node.convert.checkpoints import Checkpoint
-from node.convert.drawn import Drawn, as_series, draw, from_series, in_series, spacing_in_series
 from node.convert.export import NetworkParity, export
 from node.convert.manifest import Manifest, manifest_text
 from node.convert.naming import NamedStructure, named_structures
 from node.convert.networks import build, check_trainer, take_weights
-from node.convert.parity import UNSURE, Answer, Comparison, answer_of_nnunet, compared
+from node.convert.parity import Comparison
+from node.convert.proof import Proof, prove
 from node.convert.refusals import ImportOptions, refused
 from node.convert.results_folder import TrainedNetwork
-from node.inference.engine import labels_by_windows
+from node.convert.sources import Ingredients, Region, Source
 from node.inference.golden import Golden, Origin, Parity, SourceFile, golden_file
 from node.inference.network_tables import GraphFile, WindowedInput
-from node.inference.predictor import Progress, WindowRuntime, no_progress
-from node.inference.transforms import Labels
+from node.inference.parts import CropModel, Network, Part
+from node.inference.predictor import Progress
 
 MANIFEST, CARD, GOLDEN = "model.toml", "MODEL_CARD.md", "golden.npz"
 UNSTATED = "not stated"
@@ -50,40 +46,30 @@ class Imported:
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What a package is made of."""
-
-    trained: TrainedNetwork
-    checkpoints: tuple[Checkpoint, ...]
-    # Where it comes from, in words.
-    described: str
-
-
-def make_package(source: Source, into: Path, options: ImportOptions, progress: Progress) -> Imported:
+def make_package(ingredients: Ingredients, into: Path, options: ImportOptions, progress: Progress) -> Imported:
     """Make a package below ``into``, in a folder of its name.
 
     Raises
     ------
     SetupError
-        There is such a package already, or the network cannot be taken or answers otherwise than nnU-Net's.
+        There is such a package already, or a network cannot be taken or answers otherwise than nnU-Net's.
     """
-    name = package_name(source.trained, options)
+    name = package_name(ingredients, options)
     if (into / name).exists():
         raise refused(f"{into / name} is there already", "Give another --name, or remove it.")
-    check_trainer(options.as_trainer or source.checkpoints[0].trainer)
+    for source in ingredients.networks:
+        check_trainer(options.as_trainer or source.checkpoints[0].trainer)
     with _folder_in(into) as unfinished:
         folder = unfinished / name
         folder.mkdir()
-        imported = _filled(folder, source, _modality(source.trained, options), options, progress)
+        imported = _filled(folder, ingredients, options, progress)
         folder.rename(into / name)
     return replace(imported, folder=into / name)
 
 
-def package_name(trained: TrainedNetwork, options: ImportOptions) -> str:
-    """Give the package's name: the one asked for, or one of the data set's and the configuration's."""
-    name = options.name or f"{trained.dataset_name}-{trained.configuration}".lower()
-    return _NOT_IN_NAMES.sub("-", name)[:64].strip("-._") if options.name is None else name
+def package_name(ingredients: Ingredients, options: ImportOptions) -> str:
+    """Give the package's name: the one asked for, or one of what it is made of."""
+    return options.name or _NOT_IN_NAMES.sub("-", ingredients.name.lower())[:64].strip("-._")
 
 
 @contextmanager
@@ -108,112 +94,130 @@ def _modality(trained: TrainedNetwork, options: ImportOptions) -> str:
     return "CT"
 
 
-def _filled(folder: Path, source: Source, modality: str, options: ImportOptions, progress: Progress) -> Imported:
-    graphs, networks = _exported(folder, source, progress)
-    draft = _manifest(folder.name, source, modality, options, graphs)
+def _filled(folder: Path, ingredients: Ingredients, options: ImportOptions, progress: Progress) -> Imported:
+    exported = [_exported(folder, source, progress) for source in ingredients.networks]
+    draft = _manifest(folder.name, ingredients, options, [network for network, _ in exported])
     (folder / MANIFEST).write_text(manifest_text(draft), encoding="utf-8")
-    drawing = draw(draft.input)
-    progress("ask nnU-Net", 0, 1)
-    network = build(source.trained)
-    answer = answer_of_nnunet(source.trained, network, source.checkpoints, drawing)
-    progress("compare", 0, 1)
-    labels, computed_by = _labels_of_engine(folder, draft.input, drawing)
-    comparison = compared(answer, labels)
-    golden = _golden(folder, draft.input.orientation, drawing, answer)
-    manifest = replace(draft, golden=golden, parity=_parities(comparison, computed_by))
-    remarks = tuple(_remarks(source, manifest, comparison))
+    loaded = ModelStore([folder.parent]).load(folder.name)
+    proof = prove(ingredients, loaded, progress)
+    manifest = replace(draft, golden=_golden(folder, proof), parity=_parities(proof))
+    networks = tuple(parity for _, parities in exported for parity in parities)
+    remarks = tuple(_remarks(ingredients, manifest, proof))
     (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
-    (folder / CARD).write_text(model_card(manifest, networks, comparison, remarks), encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest, networks, proof.comparison, remarks), encoding="utf-8")
     ModelStore([folder.parent]).load(folder.name)
     progress("compare", 1, 1)
     return Imported(
         folder=folder,
         structures=manifest.structures,
         networks=networks,
-        comparison=comparison,
+        comparison=proof.comparison,
         remarks=remarks,
     )
 
 
-def _exported(
-    folder: Path, source: Source, progress: Progress
-) -> tuple[tuple[GraphFile, ...], tuple[NetworkParity, ...]]:
-    network = build(source.trained)
-    shape = (len(source.trained.input.channels), *source.trained.input.window.patch)
-    graphs, networks = [], []
+def _exported(folder: Path, source: Source, progress: Progress) -> tuple[Network, tuple[NetworkParity, ...]]:
+    network, trained = build(source.trained), source.trained
+    shape = (len(trained.input.channels), *trained.input.window.patch)
+    begin = f"{source.part}_" if source.part else ""
+    graphs, parities = [], []
     for done, checkpoint in enumerate(source.checkpoints):
         progress("export", done, len(source.checkpoints))
         take_weights(network, checkpoint)
-        path = folder / f"fold_{checkpoint.fold}.onnx"
-        networks.append(export(network, shape, path))
+        path = folder / f"{begin}fold_{checkpoint.fold}.onnx"
+        parities.append(export(network, shape, path))
         graphs.append(GraphFile(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
     progress("export", len(source.checkpoints), len(source.checkpoints))
-    return tuple(graphs), tuple(networks)
+    return Network(input=trained.input, output=trained.output, graphs=tuple(graphs)), tuple(parities)
 
 
-def _manifest(
-    name: str, source: Source, modality: str, options: ImportOptions, graphs: tuple[GraphFile, ...]
-) -> Manifest:
-    trained = source.trained
-    weights = hashlib.sha256("".join(each.sha256 for each in source.checkpoints).encode()).hexdigest()
+def _manifest(name: str, ingredients: Ingredients, options: ImportOptions, networks: Sequence[Network]) -> Manifest:
+    checkpoints = [checkpoint for source in ingredients.networks for checkpoint in source.checkpoints]
+    weights = hashlib.sha256("".join(each.sha256 for each in checkpoints).encode()).hexdigest()
+    post = ingredients.postprocessing
     return Manifest(
         name=name,
-        title=options.title or f"{trained.dataset_name} {trained.configuration}",
+        title=options.title or ingredients.title,
         # Another training is another version, whatever it is called.
         version=f"weights-{weights[:12]}",
         originator=options.originator or UNSTATED,
         licence=options.licence or UNSTATED,
         intended_use=options.intended_use or UNSTATED,
         limits="What was not among the images that it was trained with. No limits were stated at the import.",
-        modalities=(modality,),
-        input=trained.input,
-        output=trained.output,
-        graphs=graphs,
-        structures=named_structures(trained.labels, ModelStore([]).structures),
-        provenance=_origin(source, options),
+        modalities=(_modality(ingredients.parts[0].trained, options),),
+        parts=_parts(ingredients, networks[-len(ingredients.parts) :]),
+        crop_model=None if ingredients.region is None else _crop_model(ingredients.region, networks[0]),
+        post=() if post is None else post.rules(ingredients.parts[0].trained.output.label_values),
+        structures=named_structures(ingredients.labels, ModelStore([]).structures),
+        provenance=_origin(ingredients, options),
         parity=(),
         golden=None,
     )
 
 
-def _origin(source: Source, options: ImportOptions) -> Origin:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _MADE_WITH]
-    return Origin(
-        source=source.described,
-        made_by=", ".join((f"Delineate {__version__}", *versions)),
-        made_on=options.made_on,
-        files=tuple(SourceFile(file=each.file, sha256=each.sha256) for each in source.checkpoints),
+def _parts(ingredients: Ingredients, networks: Sequence[Network]) -> tuple[Part, ...]:
+    return tuple(
+        Part(
+            name=source.part,
+            input=network.input,
+            output=network.output,
+            graphs=network.graphs,
+            labels=tuple(table.values()),
+        )
+        for source, network, table in zip(ingredients.parts, networks, ingredients.tables, strict=True)
     )
 
 
-def _labels_of_engine(folder: Path, wanted: WindowedInput, drawing: Drawn) -> tuple[Labels, str]:
-    """Run the package as the node does; gives labels in the axes of the training images, and where it ran."""
-    loaded = ModelStore([folder.parent]).load(folder.name)
-    runtime = open_predictor(loaded, device="cpu")
-    if not isinstance(runtime, WindowRuntime):
-        raise TypeError(f"{folder.name} has a window; its predictor has none")
-    volumes = as_series(drawing, wanted.orientation)
-    labels, _ = labels_by_windows(volumes, wanted, loaded.package.output, runtime, no_progress)
-    return from_series(labels, wanted.orientation), runtime.computed_by
+def _crop_model(region: Region, network: Network) -> CropModel:
+    labels = region.source.trained.labels
+    if unknown := [name for name in region.around if name not in labels]:
+        raise refused(
+            f"{region.source.trained.dataset_name} has no label {', '.join(unknown)}, which the region is to be around",
+            f"It has {', '.join(labels)}.",
+        )
+    return CropModel(
+        input=network.input,
+        output=network.output,
+        graphs=network.graphs,
+        structures={name: labels[name] for name in region.around},
+        margin_mm=region.margin_mm,
+    )
 
 
-def _golden(folder: Path, orientation: str, drawing: Drawn, answer: Answer) -> Golden | None:
-    if not answer.labels.any():
+def _origin(ingredients: Ingredients, options: ImportOptions) -> Origin:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _MADE_WITH]
+    post = ingredients.postprocessing
+    return Origin(
+        source=ingredients.described,
+        made_by=", ".join((f"Delineate {__version__}", *versions)),
+        made_on=options.made_on,
+        files=(
+            *(
+                SourceFile(file=f"{source.part}/{each.file}".lstrip("/"), sha256=each.sha256)
+                for source in ingredients.networks
+                for each in source.checkpoints
+            ),
+            *(() if post is None else (SourceFile(file=post.file, sha256=post.sha256),)),
+        ),
+    )
+
+
+def _golden(folder: Path, proof: Proof) -> Golden | None:
+    if proof.labels is None or not proof.labels.any():
         return None
-    volumes = as_series(drawing, orientation)
-    values = np.stack([volume.voxels for volume in volumes]).astype(np.int16)
-    written = golden_file(values, in_series(answer.labels, orientation))
+    written = golden_file(proof.values, proof.labels)
     (folder / GOLDEN).write_bytes(written)
     return Golden(
         file=GOLDEN,
         sha256=hashlib.sha256(written).hexdigest(),
-        spacing_mm=spacing_in_series(drawing, orientation),
-        differing_voxels=int((answer.margin <= UNSURE).sum()),
+        spacing_mm=proof.spacing_mm,
+        differing_voxels=proof.unsure_voxels,
     )
 
 
-def _parities(comparison: Comparison, computed_by: str) -> tuple[Parity, ...]:
+def _parities(proof: Proof) -> tuple[Parity, ...]:
     nnunet = f"nnU-Net {importlib.metadata.version('nnunetv2')}, torch {importlib.metadata.version('torch')} on the CPU"
+    comparison, computed_by = proof.comparison, proof.computed_by
     ties = f"{comparison.ties_that_differ} of them ties" if comparison.ties_that_differ else ""
     return (
         Parity(
@@ -233,7 +237,7 @@ def _parities(comparison: Comparison, computed_by: str) -> tuple[Parity, ...]:
     )
 
 
-def _remarks(source: Source, manifest: Manifest, comparison: Comparison) -> Iterator[str]:
+def _remarks(ingredients: Ingredients, manifest: Manifest, proof: Proof) -> Iterator[str]:
     unstated = [key for key in ("originator", "licence", "intended_use") if getattr(manifest, key) == UNSTATED]
     if unstated:
         yield f"model.toml does not state {', '.join(unstated)}: fill it in, from whoever trained the network."
@@ -243,13 +247,17 @@ def _remarks(source: Source, manifest: Manifest, comparison: Comparison) -> Iter
             f"{len(untold)} structures are not in conf/structures.toml: give each the code of what it is and an "
             "interpreted type in model.toml."
         )
-    if set(comparison.found) == {0}:
+    if set(proof.comparison.found) == {0}:
         yield "The network finds nothing in the drawn volume: equality there says little, and there is no golden test."
-    if any(each.trusted for each in source.checkpoints):
+    elif manifest.golden is None:
+        yield "The package finds no structure in the drawn volume: there is no golden test."
+    if any(each.trusted for source in ingredients.networks for each in source.checkpoints):
         yield "A checkpoint held more than plain values and was loaded as trusted code."
-    if len(manifest.input.channels) > 1:
-        yield f"It takes {len(manifest.input.channels)} images of one place; the node gives a model one series."
-    yield from _remarks_on_orientation(manifest.input)
+    wanted = ingredients.parts[0].trained.input
+    if len(wanted.channels) > 1:
+        yield f"It takes {len(wanted.channels)} images of one place; the node gives a model one series."
+    yield from _remarks_on_orientation(wanted)
+    yield from ingredients.remarks
 
 
 def _remarks_on_orientation(wanted: WindowedInput) -> Iterator[str]:

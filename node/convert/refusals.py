@@ -1,6 +1,7 @@
 """What a person may choose at an import, and how an import is refused."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from node.domain.errors import SetupError
 
@@ -35,6 +36,9 @@ class ImportOptions:
     mirroring: bool = True
     # Build the network as this trainer of nnU-Net does, whatever the checkpoint names.
     as_trainer: str | None = None
+    # What nnU-Net does after the network; None looks for it in the results folder.
+    postprocessing: Path | None = None
+    with_postprocessing: bool = True
     # Load a checkpoint that holds more than plain values, and so may run code of whoever wrote it.
     trust_checkpoint: bool = False
 

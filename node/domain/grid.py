@@ -5,7 +5,7 @@ Arrays are ``[slice, row, column]``; indices name pixel *centres*.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -170,6 +170,22 @@ class Grid:
         across = np.asarray(columns, dtype=np.float64)[:, np.newaxis] * steps[..., 1, :]
         down = np.asarray(rows, dtype=np.float64)[:, np.newaxis] * steps[..., 0, :]
         return np.asarray(position + across + down, dtype=np.float64)
+
+    def within(self, slices: slice, rows: slice, columns: slice) -> "Grid":
+        """Give the grid of a box of this one; starts and stops are stated, none of them negative."""
+        corners = self.points_lps_mm(
+            np.arange(len(self.planes)), np.full(len(self.planes), rows.start), np.full(len(self.planes), columns.start)
+        )
+        planes = [
+            replace(
+                plane,
+                position_lps_mm=(float(corner[0]), float(corner[1]), float(corner[2])),
+                rows=rows.stop - rows.start,
+                columns=columns.stop - columns.start,
+            )
+            for plane, corner in zip(self.planes, corners, strict=True)
+        ]
+        return Grid(planes=tuple(planes[slices]))
 
     def axis_directions(self) -> NDArray[np.float64]:
         """Give the unit directions of increasing slice, row and column index, shape (3, 3), one per row, LPS.

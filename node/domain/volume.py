@@ -22,6 +22,10 @@ class Volume:
         if self.voxels.shape != self.grid.shape:
             raise ValueError(f"voxels {self.voxels.shape} do not fit the grid {self.grid.shape}")
 
+    def within(self, box: Box) -> "Volume":
+        """Give a box of the volume, as `Grid.within`; it shares the voxels."""
+        return Volume(voxels=self.voxels[box], grid=self.grid.within(*box))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMap:

@@ -74,13 +74,6 @@ def labels_by_windows(
     return labels, _label_cropped(_Images(images, spacing_mm, wanted), output, runtime, there, progress)
 
 
-def slice_axis_of(volume: Volume, wanted: WindowedInput) -> int:
-    """Give the series' axis across the slices of the oriented volume, before the network's own order of axes."""
-    return (
-        0 if wanted.orientation == "native" else nearest_axes(volume.grid.axis_directions(), wanted.orientation)[0][0]
-    )
-
-
 def _way(volume: Volume, wanted: WindowedInput) -> tuple[Place, tuple[slice, ...]]:
     """Give the transposition and the flips from the series' axes to the network's."""
     axes, flipped = (0, 1, 2), (False, False, False)

@@ -11,7 +11,7 @@ from node.inference.package import ModelPackage
 from node.inference.plan import Plan, bytes_needed, plan_windows, refuse_too_large
 from node.inference.predictor import Room
 from node.inference.resampling import Extent, Three, resampled_shape
-from node.inference.transforms import nearest_axes, passage
+from node.inference.transforms import oriented_axes, passage
 
 # A planning scan of the trunk: 45 cm long, 40 cm wide.
 USUAL_SCAN = axial_grid((300, 512, 512), (1.5, 0.78, 0.78))
@@ -21,14 +21,14 @@ _FLOAT32 = 4
 
 
 def bytes_for(package: ModelPackage, grid: Grid, room: Room) -> int:
-    """Give the memory that a scan of this grid takes where the network runs, beside the scan and its labels."""
+    """Give the memory that a scan of this grid takes where a package's only network runs, beside scan and labels."""
     if isinstance(package.input, WindowedInput):
         return bytes_needed(_plan(package, package.input, grid), len(package.input.channels), room)
     return _bytes_of_whole(package, package.input, grid) + room.network
 
 
 def refuse_scan_too_large(package: ModelPackage, grid: Grid, room: Room) -> None:
-    """Refuse a scan that the memory does not hold.
+    """Refuse a scan that the memory does not hold for a package's only network.
 
     Raises
     ------
@@ -48,9 +48,7 @@ def refuse_scan_too_large(package: ModelPackage, grid: Grid, room: Room) -> None
 
 
 def _plan(package: ModelPackage, wanted: WindowedInput, grid: Grid) -> Plan:
-    axes = (0, 1, 2)
-    if wanted.orientation != "native":
-        axes, _ = nearest_axes(grid.axis_directions(), wanted.orientation)
+    axes = oriented_axes(grid, wanted.orientation)
     order = [axes[axis] for axis in wanted.axis_order]
     shape = cast(Three, tuple(grid.shape[axis] for axis in order))
     spacing_mm = cast(Extent, tuple(grid.spacing_mm[axis] for axis in order))

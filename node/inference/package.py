@@ -8,7 +8,8 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, get_args
@@ -16,15 +17,8 @@ from typing import ClassVar, get_args
 from node.domain.errors import SetupError
 from node.domain.structures import StructureDefinition
 from node.inference.golden import Golden, Origin, Parity, read_golden, read_origin, read_parity
-from node.inference.network_tables import (
-    GraphFile,
-    InputSpecification,
-    Output,
-    WindowedInput,
-    read_graph,
-    read_input,
-    read_output,
-)
+from node.inference.network_tables import GraphFile, InputSpecification, Output, WindowedInput
+from node.inference.parts import CropModel, Network, Part, read_crop_model, read_parts, whole_package
 from node.inference.structure_table import KnownStructure, definition_of
 from node.inference.tables import MEND_MANIFEST, Table, did_you_mean, keys
 
@@ -41,6 +35,8 @@ class KeepLargest:
     labels: tuple[int, ...]
     # Pieces of at least this fraction of the largest stay too (the other leg); 1 keeps the largest alone.
     and_from_fraction: float = 1.0
+    # 6: neighbours share a face. 26: an edge or a corner suffices, as nnU-Net has it.
+    neighbours: int = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +113,10 @@ class ModelPackage:
     limits: str
     # DICOM Modality values that it was made for.
     modalities: tuple[str, ...]
-    input: InputSpecification | WindowedInput
-    output: Output
-    graphs: tuple[GraphFile, ...]
+    # In the order in which their labels are merged: later ones override.
+    parts: tuple[Part, ...]
+    # None: the parts work in the whole volume.
+    crop_model: CropModel | None = None
     structures: tuple[StructureDefinition, ...]
     post: tuple[PostRule, ...]
     gates: tuple[Gate, ...]
@@ -131,13 +128,66 @@ class ModelPackage:
     # conf/structures.toml is not in it: that table belongs to the software, whose version every result states too.
     digest: str
 
+    @property
+    def networks(self) -> tuple["ModelPackage", ...]:
+        """Give each network as a package of its own, as it is opened and run: the crop model first, then the parts."""
+        if self.crop_model is None and len(self.parts) == 1:
+            return (self,)
+        parts = tuple(self._alone(part.name, part) for part in self.parts)
+        if self.crop_model is None:
+            return parts
+        return self._alone("crop_model", self.crop_model), *parts
+
+    @property
+    def graphs(self) -> tuple[GraphFile, ...]:
+        """Give the files of all networks, in the order of these."""
+        if self.crop_model is None:
+            return tuple(graph for part in self.parts for graph in part.graphs)
+        return tuple(graph for network in (self.crop_model, *self.parts) for graph in network.graphs)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Give the labels that the parts make, sorted."""
+        return tuple(sorted({label for part in self.parts for label in part.labels} - {0}))
+
+    @property
+    def input(self) -> InputSpecification | WindowedInput:
+        """Give what the only network takes; of several see `networks`."""
+        return self._only.input
+
+    @property
+    def output(self) -> Output:
+        """Give what the only network says; of several see `networks`."""
+        return self._only.output
+
+    @property
+    def _only(self) -> Part:
+        if len(self.networks) > 1:
+            raise ValueError(f"{self.name} has {len(self.networks)} networks")
+        return self.parts[0]
+
+    def _alone(self, name: str, network: Network) -> "ModelPackage":
+        own_name = f"{self.name}/{name}" if name else self.name
+        parts = (whole_package(network),)
+        return replace(self, name=own_name, parts=parts, crop_model=None, structures=(), post=(), gates=(), golden=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPackage:
     """A package whose graphs, at these paths, have the SHA-256 that its manifest states."""
 
     package: ModelPackage
+    # Of `ModelPackage.graphs`, in their order.
     graph_paths: tuple[Path, ...]
+
+    @property
+    def networks(self) -> tuple["LoadedPackage", ...]:
+        """Give each of `ModelPackage.networks` with the paths of its own graphs."""
+        paths = iter(self.graph_paths)
+        return tuple(
+            LoadedPackage(package=one, graph_paths=tuple(islice(paths, len(one.graphs))))
+            for one in self.package.networks
+        )
 
 
 NO_TABLE: Mapping[str, KnownStructure] = MappingProxyType({})
@@ -167,9 +217,9 @@ def parse_manifest(
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"{where} is not valid TOML: {error}", MEND_MANIFEST) from error
-    table = Table(raw, where, ("schema_version", "window", *keys(ModelPackage, without="digest")))
+    in_common = ("input", "window", "output", "graphs")
+    table = Table(raw, where, ("schema_version", *in_common, *keys(ModelPackage, without="digest")))
     _check_version(table)
-    network = read_input(table)
     package = ModelPackage(
         name=table.match("name", _PACKAGE_NAME, "lower-case letters, digits, '.', '_' and '-'"),
         title=table.text("title"),
@@ -179,9 +229,8 @@ def parse_manifest(
         intended_use=table.text("intended_use"),
         limits=table.text("limits"),
         modalities=table.texts("modalities"),
-        input=network,
-        output=read_output(table.table("output", keys(Output)), network),
-        graphs=tuple(read_graph(each) for each in table.tables("graphs", keys(GraphFile))),
+        parts=read_parts(table),
+        crop_model=read_crop_model(table),
         structures=tuple(definition_of(each, known) for each in table.tables("structures", keys(StructureDefinition))),
         post=tuple(_post_rule(each) for each in table.tables("post", None)),
         gates=tuple(_gate(each) for each in table.tables("gates", keys(Gate))),
@@ -211,7 +260,10 @@ def _post_rule(table: Table) -> PostRule:
     match name:
         case KeepLargest.rule:
             fraction = table.positive("and_from_fraction") if "and_from_fraction" in table else 1.0
-            return KeepLargest(labels=labels, and_from_fraction=fraction)
+            neighbours = table.integer("neighbours") if "neighbours" in table else 6
+            if neighbours not in (6, 26):
+                raise table.wrong("neighbours", "must be 6 or 26")
+            return KeepLargest(labels=labels, and_from_fraction=fraction, neighbours=neighbours)
         case FillHolesInPlane.rule:
             limit = table.positive("at_most_mm2") if "at_most_mm2" in table else None
             return FillHolesInPlane(labels=labels, becomes=table.integer("becomes"), at_most_mm2=limit)
@@ -245,16 +297,12 @@ def _check_together(package: ModelPackage, table: Table) -> None:
         raise table.wrong("structures", "holds a name twice (upper and lower case count as the same)")
     if not package.modalities:
         raise table.wrong("modalities", "is empty")
-    if not package.graphs:
-        raise table.wrong("graphs", "is missing: one [[graphs]] for each fold, with file and sha256")
-    if len(package.graphs) > 1 and not isinstance(package.input, WindowedInput):
-        raise table.wrong("graphs", "holds several graphs, which needs a network with a [window]")
     # A rule may make a label that the network does not know.
     made = {rule.becomes for rule in package.post if not isinstance(rule, KeepLargest)}
-    known = ({*package.output.label_values} | made) - {0}
-    highest = 255 if max(package.output.label_values) <= 255 else 65535
+    known = ({*package.label_values} | made) - {0}
+    highest = 255 if max(package.label_values) <= 255 else 65535
     if not all(0 <= value <= highest for value in made):
-        # The label map has as few bits as the network's labels allow.
+        # The label map has as few bits as the networks' labels allow.
         raise table.wrong("post.becomes", f"must be between 0 and {highest}")
     for key, values in _label_values(package):
         if not values or not set(values) <= known:

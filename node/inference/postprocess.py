@@ -1,6 +1,7 @@
 """The rules of a manifest that follow the network: ``[[post]]``, in their order, on the series' own grid.
 
-Neighbours share a face, in space as in the plane. Every rule works in the box around its labels.
+Neighbours share a face, in space as in the plane, unless a rule says otherwise. Every rule works in the box around its
+labels.
 """
 
 import math
@@ -74,7 +75,8 @@ def _spacing_mm(label_map: LabelMap, slice_axis: int) -> tuple[float, float, flo
 
 
 def _keep_largest(labels: Labels, rule: KeepLargest) -> None:
-    pieces, sizes = _pieces(mask_of(labels, rule.labels))
+    touching = None if rule.neighbours == 6 else np.ones((3, 3, 3), dtype=bool)
+    pieces, sizes = _pieces(mask_of(labels, rule.labels), touching)
     stays = sizes >= rule.and_from_fraction * sizes[1:].max()
     stays[0] = True
     labels[~stays[pieces]] = 0
@@ -107,9 +109,11 @@ def _fill_holes_in_plane(labels: Labels, rule: FillHolesInPlane, pixel_area_mm2:
         plane[hole[gaps[1:-1, 1:-1]]] = rule.becomes
 
 
-def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _pieces(
+    mask: NDArray[np.bool_], touching: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Number the connected pieces of a mask from 1; gives them with the count of voxels of each number, 0 included."""
-    pieces, count = ndimage.label(mask)
+    pieces, count = ndimage.label(mask, touching)
     sizes = np.zeros(count + 1, dtype=np.int64)
     flat = pieces.ravel()
     # bincount copies to 64 bits: part by part, so that the copy stays small.

@@ -158,3 +158,15 @@ class WindowRuntime(Protocol):
         nothing.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Predictors:
+    """What the networks of a package were opened as, in the order of `node.inference.package.ModelPackage.networks`."""
+
+    networks: tuple[Predictor | WindowRuntime, ...]
+
+    @property
+    def computed_by(self) -> str:
+        """Say where they really run; networks that run alike are named once."""
+        return "; ".join(dict.fromkeys(each.computed_by for each in self.networks))

@@ -1,22 +1,23 @@
-"""From a volume to a label map on the same grid: orient, resample, predict, bring back, tidy, judge."""
+"""From a volume to a label map on the same grid: find the region, run the parts, merge, tidy, judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
-from node.domain.errors import SetupError
+from node.domain.errors import InputError
 from node.domain.structures import Omitted, StructureDefinition
-from node.domain.volume import LabelMap, Probabilities, Volume
-from node.inference.engine import labels_by_windows, slice_axis_of
-from node.inference.network_tables import InputSpecification, WindowedInput
+from node.domain.volume import Box, LabelMap, Probabilities, Volume
+from node.inference.network import labels_of_network
 from node.inference.package import Gate, ModelPackage
+from node.inference.parts import CropModel, Part
 from node.inference.postprocess import mask_of, postprocess
-from node.inference.predictor import Predictor, Progress, WindowRuntime
-from node.inference.probabilities import labels_and_probabilities
-from node.inference.transforms import Labels, Passage, labels_on_source, network_input, passage
+from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime
+from node.inference.region import ProbabilitiesWithin, region_of
+from node.inference.transforms import Labels, oriented_axes
+
+# A package's network with what it was opened as.
+_Opened = tuple[ModelPackage, Predictor | WindowRuntime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,57 +31,47 @@ class Segmented:
     omitted: tuple[Omitted, ...]
     # What a reviewer should know, one sentence each.
     notes: tuple[str, ...]
-    # Of a model whose scores are logits (``[output] activation``); None of any other, and of one that is unsure of too
-    # much, which is noted.
+    # Of a model of one part whose scores are logits (``[output] activation``); None of any other, and of one that is
+    # unsure of too much, which is noted.
     probabilities: Probabilities | None
 
 
 def segment(
-    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
+    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime | Predictors, progress: Progress
 ) -> Segmented:
     """Segment a volume.
+
+    Parts run one after the other, and of each no more stays than its labels.
 
     Parameters
     ----------
     predictor
-        What was opened for this package: a window's runtime where its input has a window.
+        What was opened for this package.
 
     Raises
     ------
     InputError
-        The volume is a single plane, or the model takes several.
+        The volume is a single plane, the model takes several, or its crop model finds nothing.
     ResourceError
         The memory does not suffice.
     SetupError
-        The network's answer has another shape than the manifest says, holds a value that is no number, or holds
+        A network's answer has another shape than the manifest says, holds a value that is no number, or holds
         probabilities where the manifest says logits.
     """
-    wanted = package.input
-    if isinstance(wanted, WindowedInput):
-        if not isinstance(predictor, WindowRuntime):
-            raise TypeError(f"{package.name} has a window; its predictor has none")
-        labels, probabilities = labels_by_windows([volume], wanted, package.output, predictor, progress)
-        slice_axis = slice_axis_of(volume, wanted)
-    else:
-        if isinstance(predictor, WindowRuntime):
-            raise TypeError(f"{package.name} has no window; its predictor has one")
-        way = passage(volume.grid, wanted)
-        progress("resample", 0, 1)
-        scores = _scores(network_input(volume, wanted, way), package, wanted, predictor, progress)
-        labels, probabilities = _labelled(scores, way, package, progress)
-        del scores
-        slice_axis = way.axes[0]
+    predictors = predictor.networks if isinstance(predictor, Predictors) else (predictor,)
+    networks = list(zip(package.networks, predictors, strict=True))
+    region = None
+    if package.crop_model is not None:
+        region = _region(volume, package.crop_model, networks.pop(0), progress)
+    labels, probabilities = _labels(volume, region, package, networks, progress)
     progress("tidy", 0, 1)
+    slice_axis = oriented_axes(volume.grid, package.parts[0].input.orientation)[0]
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=slice_axis)
     omitted = tuple(_omissions(package, label_map, volume))
     missing = {each.name for each in omitted}
     structures = tuple(each for each in package.structures if each.name not in missing)
-    notes = [
-        f"{structure.name} reaches the edge of the image: it may be cut off there."
-        for structure in structures
-        if _reaches_edge(label_map, structure)
-    ]
-    if probabilities is None and package.output.activation == "softmax":
+    notes = list(_notes(structures, label_map, region))
+    if probabilities is None and package.parts[0].output.activation == "softmax":
         notes.append("The model is unsure of too much for its probabilities to be kept: contours follow its labels.")
     progress("tidy", 1, 1)
     return Segmented(
@@ -92,73 +83,67 @@ def segment(
     )
 
 
-def _scores(
-    values: NDArray[np.float32],
-    package: ModelPackage,
-    wanted: InputSpecification,
-    predictor: Predictor,
-    progress: Progress,
-) -> NDArray[np.float32]:
-    """Run the network over all slices; gives ``(classes, slice, row, column)``."""
-    slices = values.shape[0]
-    at_once = min(wanted.slices_at_once or slices, slices)
-    scores = np.empty((package.output.classes, *values.shape), dtype=np.float32)
-    for start in range(0, slices, at_once):
-        progress("predict", start, slices)
-        # The last run ends with the last slice and repeats some: every run has one shape, which an accelerator
-        # plans for once.
-        start_here = min(start, slices - at_once)
-        part = slice(start_here, start_here + at_once)
-        scores[:, part] = _predicted(values[part], package, predictor)
-    progress("predict", slices, slices)
-    return scores
-
-
-def _labelled(
-    scores: NDArray[np.float32], way: Passage, package: ModelPackage, progress: Progress
+def _labels(
+    volume: Volume, region: Box | None, package: ModelPackage, networks: list[_Opened], progress: Progress
 ) -> tuple[Labels, Probabilities | None]:
-    def step(done: int, of: int) -> None:
-        progress("label", done, of)
-
-    match package.output.activation:
-        case "none":
-            return labels_on_source(scores, way, step), None
-        case "softmax":
-            _refuse_probabilities(scores, package)
-            return labels_and_probabilities(scores, way, step)
-        case "regions":
-            raise TypeError(f"{package.name} has regions and no window, which no manifest says")
-        case _:
-            assert_never(package.output.activation)
+    """Give what the parts say of the volume, or of a region of it: beyond that all is background."""
+    if region is None:
+        return _merged(volume, package, networks, progress)
+    found, probabilities = _merged(volume.within(region), package, networks, progress)
+    labels = np.zeros(volume.grid.shape, dtype=found.dtype)
+    labels[region] = found
+    return labels, None if probabilities is None else ProbabilitiesWithin(probabilities, region, volume.grid.shape)
 
 
-def _refuse_probabilities(scores: NDArray[np.float32], package: ModelPackage) -> None:
-    """Raise SetupError where the scores went through softmax already: another would leave the model sure of nothing.
+def _region(volume: Volume, crop_model: CropModel, coarse: _Opened, progress: Progress) -> Box:
+    def step(doing: str, done: int, of: int) -> None:
+        if doing == "predict":
+            progress("crop", done, of)
 
-    One slice tells: no logits are all at or above 0 and sum to 1 throughout it.
-    """
-    middle = scores[:, scores.shape[1] // 2]
-    if middle.min() >= 0 and np.abs(middle.sum(axis=0) - 1).max() < 1e-3:
-        raise SetupError(
-            f"The network of {package.name} answers with probabilities; its manifest says that softmax is to follow.",
-            "Export the graph without its last softmax, or leave activation out of the manifest.",
+    labels, _ = labels_of_network(volume, *coarse, step)
+    box = region_of(labels, volume.grid, crop_model)
+    if box is None:
+        sought = ", ".join(crop_model.structures)
+        raise InputError(
+            f"{coarse[0].name} found nothing of {sought}: there is no region to contour in.",
+            "Send a series that shows it, or route this one to another model.",
         )
+    return box
 
 
-def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Predictor) -> NDArray[np.float32]:
-    answer = predictor.predict(part[None, None])
-    expected = (1, package.output.classes, *part.shape)
-    if answer.shape != expected:
-        raise SetupError(
-            f"The network of {package.name} answered in shape {answer.shape}, not {expected}.",
-            "Correct the model package: its graph and its manifest contradict each other.",
-        )
-    if not np.isfinite(answer).all():
-        raise SetupError(
-            f"The network of {package.name} answered with a value that is no finite number.",
-            "Run the model in float32; if it already is, the model package is faulty.",
-        )
-    return np.asarray(answer[0])
+def _merged(
+    volume: Volume, package: ModelPackage, networks: list[_Opened], progress: Progress
+) -> tuple[Labels, Probabilities | None]:
+    """Run the parts in their order: what a later one finds overrides."""
+    if not package.parts[0].name:
+        return labels_of_network(volume, *networks[0], progress)
+    merged = _background(volume.grid.shape, max(package.label_values))
+    for number, (part, opened) in enumerate(zip(package.parts, networks, strict=True)):
+        labels, _ = labels_of_network(volume, *opened, _one_of(number, len(package.parts), progress))
+        renamed = _table(part, merged.dtype)[labels]
+        np.copyto(merged, renamed, where=renamed != 0)
+    return merged, None
+
+
+def _background(shape: tuple[int, int, int], highest: int) -> Labels:
+    return np.zeros(shape, dtype=np.uint8) if highest < 256 else np.zeros(shape, dtype=np.uint16)
+
+
+def _table(part: Part, kind: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Labels:
+    """Give the package's label at each label of the part."""
+    values = part.output.label_values
+    table = np.zeros(values[-1] + 1, dtype=kind)
+    table[list(values)] = part.labels
+    return table
+
+
+def _one_of(number: int, parts: int, progress: Progress) -> Progress:
+    """Count the steps of all parts, each taken to have as many as this one."""
+
+    def step(doing: str, done: int, of: int) -> None:
+        progress(doing, number * of + done, parts * of)
+
+    return step
 
 
 def _omissions(package: ModelPackage, label_map: LabelMap, volume: Volume) -> Iterator[Omitted]:
@@ -189,8 +174,28 @@ def _reason(structure: StructureDefinition, gates: list[Gate], label_map: LabelM
     return None
 
 
-def _reaches_edge(label_map: LabelMap, structure: StructureDefinition) -> bool:
-    """Tell whether voxels lie in the outermost rows or columns; the first and last slice cut every long organ."""
+def _notes(structures: tuple[StructureDefinition, ...], label_map: LabelMap, region: Box | None) -> Iterator[str]:
     labels = label_map.labels
+    # The first and last slice of a series cut every long organ: they say nothing.
     edges = labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]
-    return any(bool(mask_of(edge, structure.label_values).any()) for edge in edges)
+    cuts = () if region is None else tuple(_cuts(labels, region))
+    for structure in structures:
+        if _is_in(edges, structure):
+            yield f"{structure.name} reaches the edge of the image: it may be cut off there."
+        if _is_in(cuts, structure):
+            yield f"{structure.name} reaches the edge of the region that was looked at: it may be cut off there."
+
+
+def _cuts(labels: Labels, region: Box) -> Iterator[Labels]:
+    """Give the outermost planes of a region on the sides where the image goes on."""
+    within = labels[region]
+    for axis, (side, size) in enumerate(zip(region, labels.shape, strict=True)):
+        along = np.moveaxis(within, axis, 0)
+        if side.start > 0:
+            yield along[0]
+        if side.stop < size:
+            yield along[-1]
+
+
+def _is_in(planes: Sequence[Labels], structure: StructureDefinition) -> bool:
+    return any(bool(mask_of(plane, structure.label_values).any()) for plane in planes)

@@ -96,6 +96,15 @@ class Table:
     def table(self, key: str, known: Sequence[str]) -> "Table":
         return Table(self.take(key, dict), f"{self._where} [{key}]", known, self._remedy)
 
+    def filled_up(self, common: "Table", tables: Sequence[str]) -> "Table":
+        """Give this table with what some tables in it leave out, and the tables of the same name in ``common`` say."""
+        filled = {
+            key: {**(common.take(key, dict) if key in common else {}), **(self.take(key, dict) if key in self else {})}
+            for key in tables
+            if key in self or key in common
+        }
+        return Table({**self._raw, **filled}, self._where, None, self._remedy)
+
     def tables(self, key: str, known: Sequence[str] | None) -> tuple["Table", ...]:
         if key not in self._raw:
             return ()

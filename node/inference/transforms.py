@@ -95,6 +95,11 @@ def nearest_axes(directions: NDArray[np.float64], orientation: str) -> tuple[Sha
     return _three(axes), (flipped[0], flipped[1], flipped[2])
 
 
+def oriented_axes(grid: Grid, orientation: str) -> Shape:
+    """Give the series' axis that is slice, row and column of the oriented volume; "native" leaves them."""
+    return (0, 1, 2) if orientation == "native" else nearest_axes(grid.axis_directions(), orientation)[0]
+
+
 def network_input(volume: Volume, wanted: InputSpecification, way: Passage) -> NDArray[np.float32]:
     """Orient, clip, resample, normalise and pad a volume.
 

@@ -10,13 +10,18 @@ are ``OUT/models/ts-<number>/``; ``OUT/<task>.npz`` holds image, labels and affi
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
+from nnunetv2.postprocessing.remove_connected_components import (
+    apply_postprocessing,
+    remove_all_but_largest_component_from_segmentation,
+)
 
 from node.convert.nnunet import import_nnunet
 from node.convert.package_folder import Imported
@@ -26,6 +31,13 @@ from node.domain.errors import SetupError
 from node.inference.predictor import no_progress
 from tests.parity import reference, whole_body
 from tests.parity.cases import Case, case
+
+# What nnUNetv2_find_best_configuration leaves for a case: every foreground label taken together, and then one alone; a
+# region, and then a label. It leaves labels as numbers of NumPy.
+POSTPROCESSING: dict[str, list[Any]] = {
+    "ct_two_folds": [list(np.unique([1, 2, 3, 4])), 2],
+    "regions": [(1, 2, 3), 3],
+}
 
 
 def main() -> None:
@@ -47,6 +59,9 @@ def main() -> None:
 
 def _of_case(one: Case, out: Path) -> dict[str, Any]:
     reference.reference(one, out)
+    results = out / "results" / f"Dataset900_{one.name}"
+    if one.name in POSTPROCESSING:
+        _write_postprocessing(one, results, out)
     options = ImportOptions(
         made_on="2026-11-21",
         name=one.name.replace("_", "-"),
@@ -54,7 +69,18 @@ def _of_case(one: Case, out: Path) -> dict[str, Any]:
         modality="CT",
         step=one.tile_step_size,
     )
-    return _told(import_nnunet(out / "results" / f"Dataset900_{one.name}", out / "models", options, no_progress))
+    return _told(import_nnunet(results, out / "models", options, no_progress))
+
+
+def _write_postprocessing(one: Case, results: Path, out: Path) -> None:
+    kwargs = [{"labels_or_regions": each} for each in POSTPROCESSING[one.name]]
+    functions = [remove_all_but_largest_component_from_segmentation] * len(kwargs)
+    (folder,) = results.iterdir()
+    found = folder / f"crossval_results_folds_{'_'.join(map(str, range(one.folds)))}"
+    found.mkdir()
+    save_pickle((functions, kwargs), str(found / "postprocessing.pkl"))
+    with np.load(out / f"{one.name}.npz") as answer:
+        np.save(out / f"{one.name}_tidied.npy", apply_postprocessing(answer["labels"], functions, kwargs))
 
 
 def _refused(results: Path, out: Path) -> dict[str, str]:
@@ -96,9 +122,16 @@ def _of_tasks(tasks: list[str], out: Path) -> dict[str, Any]:
             image=np.asarray(image.dataobj),
             labels=np.asarray(labels.dataobj),
             affine=image.affine,
+            **{path.name.split(".")[0]: nibabel.load(path).get_fdata() for path in (out / task / "parts").iterdir()},
         )
     options = ImportOptions(made_on="2026-11-21", name="ts-297" if tasks == ["total_fast"] else "ts")
-    made = import_totalsegmentator(out / "weights", out / "models", options, no_progress)
+    weights = out / "weights"
+    if "liver_segments" in tasks:
+        # Named alone: the network that finds its region lies beside it.
+        (segments,) = weights.glob(f"Dataset{whole_body.LIVER_SEGMENTS}_*")
+        of_region = import_totalsegmentator(segments, out / "models", replace(options, name="segments"), no_progress)
+        return {each.folder.name: _told(each) for each in of_region}
+    made = import_totalsegmentator(weights, out / "models", options, no_progress)
     return {each.folder.name: _told(each) for each in made}
 
 

@@ -16,6 +16,7 @@ from node.inference.engine import labels_by_windows
 from node.inference.golden import axial_grid
 from node.inference.network_tables import WindowedInput
 from node.inference.predictor import WindowRuntime, no_progress
+from node.inference.segment import segment
 from node.model_checkup import verify
 from tests.builders import as_vector
 from tests.parity.environment import run_module
@@ -56,6 +57,32 @@ def test_an_imported_network_says_in_every_voxel_what_nnunet_says(made: Path, na
     assert np.count_nonzero(found != expected) == 0
 
 
+def test_what_nnunet_does_after_the_network_the_package_does_in_every_voxel(made: Path) -> None:
+    with np.load(made / "ct_two_folds.npz") as answer:
+        image, raw, spacing = answer["image"], answer["labels"], answer["spacing_mm"]
+    expected = np.load(made / "ct_two_folds_tidied.npy")
+    stack = axial_grid(expected.shape, tuple(float(each) for each in spacing))  # type: ignore[arg-type]
+    loaded = ModelStore([made / "models"]).load("ct-two-folds")
+
+    found = segment(
+        Volume(voxels=image[0], grid=stack), loaded.package, open_predictor(loaded, device="cpu"), no_progress
+    )
+
+    assert np.count_nonzero(found.label_map.labels != expected) == 0
+    assert np.count_nonzero(raw != expected) > 500
+
+
+def test_rules_after_the_network_are_written_with_their_file(made: Path) -> None:
+    of_labels, of_regions = (
+        tomllib.loads((made / "models" / name / "model.toml").read_text()) for name in ("ct-two-folds", "regions")
+    )
+
+    rules = [(each["rule"], each["labels"], each["neighbours"]) for each in of_labels["post"]]
+    assert rules == [("keep_largest", [1, 2, 3, 4], 26), ("keep_largest", [2], 26)]
+    assert [each["labels"] for each in of_regions["post"]] == [[1, 2, 3], [3]]
+    assert of_labels["provenance"]["files"][-1]["file"] == "postprocessing.pkl"
+
+
 def test_the_fast_model_of_totalsegmentator_says_in_every_voxel_what_it_says_itself(made: Path) -> None:
     with np.load(made / "total_fast.npz") as answer:
         image, expected, affine = answer["image"], answer["labels"], answer["affine"]
@@ -70,7 +97,7 @@ def test_a_package_states_its_origin_its_parity_and_its_golden_test(made: Path) 
 
     assert [one["file"] for one in manifest["graphs"]] == ["fold_0.onnx", "fold_1.onnx"]
     files = [one["file"] for one in manifest["provenance"]["files"]]
-    assert files == ["fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth"]
+    assert files == ["fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth", "postprocessing.pkl"]
     exact, as_it_comes = manifest["parity"]
     assert exact["differing_voxels"] == 0
     assert exact["compared_with"].endswith("sums in float32")
@@ -111,7 +138,7 @@ def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(made: Path, wrong: str
     assert not (made / "models" / "wrong").exists()
 
 
-@pytest.mark.parametrize("name", ["ct-rotated-axes", "ts-297"])
+@pytest.mark.parametrize("name", ["ct-rotated-axes", "ct-two-folds", "ts-297"])
 def test_an_imported_package_verifies(made: Path, name: str) -> None:
     findings = list(verify(ModelStore([made / "models"]), name, "cpu", None))
 

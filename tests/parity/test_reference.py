@@ -60,7 +60,7 @@ def test_the_report_names_the_versions_that_answered(reference: Path) -> None:
 @pytest.fixture(scope="module")
 def whole_body(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole-body")
-    run_module("tests.parity.whole_body", out)
+    run_module("tests.parity.whole_body", out, "--tasks", "total_fast,total")
     return out
 
 

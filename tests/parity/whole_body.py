@@ -3,7 +3,7 @@
 Runs in the place that `tests.parity.environment` makes, from the root of the checkout, offline: every address but this
 machine's is refused, usage statistics are off, nothing is downloaded and no licence is asked::
 
-    python -m tests.parity.whole_body OUT                     # 3 mm and the five parts at 1.5 mm
+    python -m tests.parity.whole_body OUT                     # 3 mm, the five parts at 1.5 mm, and a task in a region
     python -m tests.parity.whole_body OUT --tasks total_fast
 
 ``OUT/weights/`` is a folder of weights as TotalSegmentator 2.18 keeps it, plans in the older format of nnU-Net 2.0 that
@@ -12,7 +12,8 @@ its published weights have; their patch is smaller and their features fewer. ``O
 - ``image.nii.gz``: the input, int16, with an affine that is oblique, flipped and off the origin;
 - ``labels.nii.gz`` by accumulators of float32, ``labels_f16.nii.gz`` by those of float16 that nnU-Net has;
 - ``resampled.nii.gz``: the image in RAS at the spacing of the model, as the network's reader got it;
-- ``parts/<task number>.nii.gz``: each model's own labels at that spacing, before they are renamed and merged.
+- ``parts/<task number>.nii.gz``: each model's own labels at that spacing, before they are renamed and merged; of a task
+  in a region also the labels of the model that finds it, in its own spacing.
 
 One thing differs from the command ``TotalSegmentator``: the volumes run one after the other in this process, by
 ``predict_from_files_sequential``. The functions called for a volume are the same.
@@ -35,11 +36,19 @@ import numpy as np
 
 from tests.parity.volumes import seed, textured
 
-TASKS: dict[str, dict[str, Any]] = {"total_fast": {"fast": True}, "total": {}}
+TASKS: dict[str, dict[str, Any]] = {
+    "total_fast": {"fast": True},
+    "total": {},
+    "liver_segments": {"task": "liver_segments"},
+}
 # Array axes as they lie in the file: left to right reversed, then front to back, then head to feet.
-SHAPES = {"total_fast": (71, 64, 44), "total": (47, 42, 33)}
-SPACINGS_MM = {"total_fast": (1.7, 1.9, 3.7), "total": (1.1, 1.3, 1.9)}
+SHAPES = {"total_fast": (71, 64, 44), "total": (47, 42, 33), "liver_segments": (66, 58, 40)}
+SPACINGS_MM = {"total_fast": (1.7, 1.9, 3.7), "total": (1.1, 1.3, 1.9), "liver_segments": (2.5, 2.7, 5.0)}
 TILT = np.deg2rad(12.0)
+LIVER_SEGMENTS = 570
+# Of the network that finds a region: by how many standard deviations the background's score lies above the others, and
+# a seed by which its liver is small and lies within the image.
+SPARSE, SMALL_LIVER = 4.6, "3"
 
 
 def main() -> None:
@@ -143,36 +152,52 @@ def _write_weights(task: str, weights: Path) -> None:
 
     from tests.parity import results_folder  # noqa: PLC0415
 
-    mode = TASK_CONFIGS["total"]["sub_modes"]["fast" if TASKS[task] else "default"]
-    for number in np.atleast_1d(mode["task_id"]).tolist():
-        dataset_name = TASK_ID_WEIGHTS_CONFIGS[number]["foldername"]
-        labels = _label_names(number)
-        network = results_folder.Network(
-            plans=_old_plans(dataset_name, mode["resample"]),
-            dataset={
-                "channel_names": {"0": "CT"},
-                "labels": {"background": 0, **{name: value for value, name in labels.items()}},
-                "numTraining": 5,
-                "file_ending": ".nii.gz",
-            },
-            trainer=mode["trainer"],
-            heads=len(labels) + 1,
-            mirroring_axes=None,
-            # A later part overwrites the earlier ones, and would leave nothing of them without room between.
-            background_ahead=2.0,
-        )
-        folder = weights / dataset_name / f"{mode['trainer']}__nnUNetPlans__3d_fullres"
-        results_folder.write(network, folder, [seed(dataset_name)])
+    total = TASK_CONFIGS["total"]["sub_modes"]
+    if "task" in TASKS[task]:
+        # The network for the whole body at 6 mm finds the region: sparse labels, lest that were all of the image.
+        modes = [(TASK_CONFIGS[task], 2.0, ""), (total["fastest"], SPARSE, f" {SMALL_LIVER}")]
+    else:
+        # A later part overwrites the earlier ones, and would leave nothing of them without room between.
+        modes = [(total["fast" if TASKS[task] else "default"], 2.0, "")]
+    for mode, background_ahead, more_seed in modes:
+        for number in np.atleast_1d(mode["task_id"]).tolist():
+            dataset_name, trainer = TASK_ID_WEIGHTS_CONFIGS[number]["foldername"], mode["trainer"]
+            network = _network(number, dataset_name, mode, background_ahead)
+            folder = weights / dataset_name / f"{trainer}__nnUNetPlans__3d_fullres"
+            results_folder.write(network, folder, [seed(f"{dataset_name}{more_seed}")])
+
+
+def _network(number: int, dataset_name: str, mode: dict[str, Any], background_ahead: float) -> Any:
+    from tests.parity import results_folder  # noqa: PLC0415
+
+    labels = _label_names(number)
+    # TotalSegmentator's tables say x, y, z; plans say z, y, x.
+    spacing_mm = np.broadcast_to(mode["resample"], 3)[::-1].tolist()
+    return results_folder.Network(
+        plans=_old_plans(dataset_name, spacing_mm),
+        dataset={
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, **{name: value for value, name in labels.items()}},
+            "numTraining": 5,
+            "file_ending": ".nii.gz",
+        },
+        trainer=mode["trainer"],
+        heads=len(labels) + 1,
+        mirroring_axes=None,
+        background_ahead=background_ahead,
+    )
 
 
 def _label_names(number: int) -> dict[int, str]:
     from totalsegmentator.map_to_binary import class_map, class_map_5_parts, map_taskid_to_partname_ct  # noqa: PLC0415
 
     part = map_taskid_to_partname_ct.get(number)
-    return dict(class_map_5_parts[part] if part else class_map["total"])
+    if part:
+        return dict(class_map_5_parts[part])
+    return dict(class_map["liver_segments" if number == LIVER_SEGMENTS else "total"])
 
 
-def _old_plans(dataset_name: str, spacing_mm: float) -> dict[str, Any]:
+def _old_plans(dataset_name: str, spacing_mm: list[float]) -> dict[str, Any]:
     """Plans as nnU-Net 2.0 wrote them: the network is told by its counts, not by a class and its arguments."""
     from tests.parity.results_folder import CT_INTENSITIES  # noqa: PLC0415
 
@@ -183,7 +208,7 @@ def _old_plans(dataset_name: str, spacing_mm: float) -> dict[str, Any]:
         "batch_size": 2,
         "patch_size": [32, 40, 32],
         "median_image_size_in_voxels": [120.0, 130.0, 130.0],
-        "spacing": [spacing_mm] * 3,
+        "spacing": spacing_mm,
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
         "UNet_class_name": "PlainConvUNet",
@@ -205,7 +230,7 @@ def _old_plans(dataset_name: str, spacing_mm: float) -> dict[str, Any]:
     return {
         "dataset_name": dataset_name,
         "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [spacing_mm] * 3,
+        "original_median_spacing_after_transp": spacing_mm,
         "original_median_shape_after_transp": [120, 130, 130],
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],

@@ -18,7 +18,7 @@ from node.domain.structures import Code
 from node.domain.volume import Volume
 from node.inference.golden import golden_scan
 from node.inference.package import LoadedPackage
-from node.inference.predictor import no_progress
+from node.inference.predictor import Predictors, no_progress
 from node.inference.segment import Segmented, segment
 from tests.builders import Orientation, grid
 
@@ -36,7 +36,7 @@ def loaded() -> LoadedPackage:
 
 
 @cache
-def predictor() -> OnnxPredictor | OnnxWindows:
+def predictor() -> OnnxPredictor | OnnxWindows | Predictors:
     return open_predictor(loaded(), "cpu", threads=2)
 
 

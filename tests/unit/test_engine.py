@@ -14,10 +14,11 @@ from node.adapters.onnx_windows import OnnxWindows
 from node.domain.errors import InputError, ResourceError, SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
-from node.inference.engine import labels_by_windows, slice_axis_of
+from node.inference.engine import labels_by_windows
 from node.inference.network_tables import Channel, Output, Window, WindowedInput
 from node.inference.predictor import Room, no_progress
 from node.inference.segment import segment
+from node.inference.transforms import oriented_axes
 from tests.builders import Orientation, grid
 from tests.unit.test_segment import volume
 from tests.windowed import convolution, octants, opened, package, saved, thresholds, windowed_input
@@ -327,10 +328,10 @@ def test_scores_that_went_through_softmax_already_are_refused(tmp_path: Path) ->
 
 
 def test_rules_in_planes_follow_the_slices_that_the_network_was_trained_on() -> None:
-    sagittal = Volume(voxels=np.zeros((6, 24, 40), np.float32), grid=grid(orientation="sagittal"))
+    sagittal = grid(orientation="sagittal")
 
-    assert slice_axis_of(sagittal, windowed_input(PATCH, "LPS")) == 1
-    assert slice_axis_of(sagittal, windowed_input(PATCH, "native")) == 0
+    assert oriented_axes(sagittal, "LPS")[0] == 1
+    assert oriented_axes(sagittal, "native")[0] == 0
 
 
 def test_a_single_plane_is_refused(tmp_path: Path) -> None:

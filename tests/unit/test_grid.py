@@ -180,3 +180,20 @@ def test_cosines_rounded_to_four_decimals_are_accepted() -> None:
 def test_a_plane_wider_than_any_scanner_is_refused_with_its_width() -> None:
     with pytest.raises(InputError, match=r"A plane would be 20\.5 m wide: Pixel Spacing \(40\.0, 40\.0\)"):
         Grid(planes=(plane(rows=512, columns=512, pixel_spacing_mm=(40.0, 40.0)),))
+
+
+def test_a_box_of_a_grid_lies_where_it_lay() -> None:
+    # Columns go along (0.6, 0.8, 0), rows along (0, 0, -1); 0.8 mm and 1.5 mm apart. Each plane is 0.2 mm lower.
+    stack = grid(orientation=(0.6, 0.8, 0.0, 0.0, 0.0, -1.0), origin_lps_mm=(10.0, 20.0, 30.0), tilt_mm=0.2)
+
+    box = stack.within(slice(2, 5), slice(4, 10), slice(5, 40))
+
+    assert box.shape == (3, 6, 35)
+    # Normal (-0.8, 0.6, 0): two planes of 3 mm on; five columns, four rows and two tilts from the corner.
+    np.testing.assert_allclose(
+        box.planes[0].position_lps_mm,
+        (10 - 0.8 * 6 + 0.6 * 0.8 * 5, 20 + 0.6 * 6 + 0.8 * 0.8 * 5, 30 - 1.5 * 4 - 0.2 * 2),
+        atol=1e-5,
+    )
+    assert [plane.sop_instance_uid for plane in box.planes] == [plane.sop_instance_uid for plane in stack.planes[2:5]]
+    np.testing.assert_allclose(box.points_lps_mm(1, [2], [3]), stack.points_lps_mm(3, [6], [8]), atol=1e-9)

@@ -14,7 +14,7 @@ from node.adapters.model_store import ModelStore
 from node.checkup import Finding
 from node.inference.golden import golden_file
 from node.model_checkup import verify
-from tests.model_packages import NAME, install, install_windowed, labels_of, scan, thresholds
+from tests.model_packages import NAME, install, install_parts, install_windowed, labels_of, scan, thresholds
 
 
 def found_in(folder: Path) -> dict[str, Finding]:
@@ -56,6 +56,45 @@ def test_a_package_with_a_window_passes_too(tmp_path: Path) -> None:
     install_windowed(tmp_path, classes=3, spacing_mm=(3.0, 1.5, 1.25))
 
     assert [finding for finding in found_in(tmp_path).values() if not finding.holds] == []
+
+
+def test_a_package_of_several_networks_passes_when_each_of_them_does(tmp_path: Path) -> None:
+    install_parts(tmp_path)
+
+    found = found_in(tmp_path)
+
+    assert [finding for finding in found.values() if not finding.holds] == []
+    assert [subject for subject in found if subject.startswith("graph")] == [
+        "graph coarse.onnx",
+        "graph graph.onnx",
+        "graph liver.onnx",
+    ]
+    assert found["session"].said.startswith("3 networks fit their manifest; CPUExecutionProvider")
+    assert found["golden test"].said.startswith("0 of 1008 voxels have another label than in golden.npz; ")
+
+
+@pytest.mark.parametrize("file", ["coarse.onnx", "liver.onnx"])
+def test_another_hash_of_any_network_is_refused(tmp_path: Path, file: str) -> None:
+    path = install_parts(tmp_path) / file
+    path.write_bytes(path.read_bytes() + b"\0")
+
+    assert f"{NAME}/{file} has SHA-256" in refusal(tmp_path).said
+
+
+def test_parts_that_change_places_are_caught_by_the_golden_test(tmp_path: Path) -> None:
+    manifest = install_parts(tmp_path) / "model.toml"
+    manifest.write_text(manifest.read_text().replace("labels = [0, 2]", "labels = [2, 0]"))
+
+    assert "have another label than in golden.npz" in found_in(tmp_path)["golden test"].said
+    assert not found_in(tmp_path)["golden test"].holds
+
+
+def test_a_network_that_does_not_fit_is_told_by_its_part(tmp_path: Path) -> None:
+    manifest = install_parts(tmp_path) / "model.toml"
+    other = "labels = [0, 2, 0]\noutput.classes = 4"
+    manifest.write_text(manifest.read_text().replace("labels = [0, 2]", other))
+
+    assert found_in(tmp_path)["session"].said.startswith(f"The graph of {NAME}/liver must take one float32 tensor")
 
 
 def test_a_model_of_two_images_is_refused(tmp_path: Path) -> None:

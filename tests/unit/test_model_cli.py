@@ -14,7 +14,7 @@ from node.domain.errors import SetupError
 from node.inference.golden import axial_grid
 from node.inference.memory import bytes_for
 from node.inference.predictor import Room
-from tests.model_packages import NAME, install, labels_of, scan
+from tests.model_packages import NAME, install, install_parts, labels_of, scan
 from tests.unit.test_segment import PACKAGE
 
 
@@ -70,6 +70,28 @@ def test_a_package_is_shown_as_it_describes_itself(tmp_path: Path) -> None:
     assert any(line.startswith("Liver") and line.endswith("10200004 SCT Liver; labels 2") for line in lines)
     assert any(re.fullmatch(r"graph\.onnx, SHA-256 [0-9a-f]{64}", line) for line in lines)
     assert f"{package / 'MODEL_CARD.md'}: read it" in lines
+
+
+def test_a_package_of_parts_shows_each_and_its_region(tmp_path: Path) -> None:
+    install_parts(tmp_path)
+
+    lines = [line.strip() for line in run("show", NAME, "--model-dir", str(tmp_path)).stdout.splitlines()]
+
+    assert "the box around liver, and 3 × 3 × 2.5 mm; found by a network of its own" in lines
+    assert lines.index("Region") < lines.index("Part body") < lines.index("Part liver") < lines.index("Structures")
+    assert "labels 1" in lines
+    assert "labels 2, over those of body and before" in lines
+
+
+def test_a_package_of_parts_is_listed_with_them(tmp_path: Path) -> None:
+    install_parts(tmp_path)
+
+    listed = {one["name"]: one for one in told(run("list", "--model-dir", str(tmp_path), "--json"))}
+    printed = run("list", "--model-dir", str(tmp_path)).stdout
+
+    assert (listed[NAME]["parts"], listed[NAME]["region"]) == (["body", "liver"], ["liver"])
+    assert (listed["body-bones"]["parts"], listed["body-bones"]["region"]) == ([], [])
+    assert re.search(rf"^{NAME} .* 2 +3 +0\.0 MB", printed, re.MULTILINE)
 
 
 def test_a_package_is_shown_to_scripts_with_its_memory(tmp_path: Path) -> None:

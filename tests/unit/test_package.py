@@ -132,7 +132,13 @@ def test_what_may_be_left_out_has_its_stated_default() -> None:
     assert package.input.multiple_of == (1, 1, 1)
     assert package.input.slices_at_once is None
     assert package.output.activation == "none"
-    assert package.post[0] == KeepLargest(labels=(1,), and_from_fraction=1.0)
+    assert package.post[0] == KeepLargest(labels=(1,), and_from_fraction=1.0, neighbours=6)
+
+
+def test_a_rule_may_count_corners_as_neighbours() -> None:
+    text = MANIFEST.replace("and_from_fraction = 0.25", "neighbours = 26")
+
+    assert parse_manifest(text).post[0] == KeepLargest(labels=(1,), neighbours=26)
 
 
 def test_the_digest_is_that_of_the_text_and_so_of_the_graph() -> None:
@@ -186,6 +192,8 @@ def test_the_digest_is_that_of_the_text_and_so_of_the_graph() -> None:
         ("label_values = [1, 2]", "label_values = [1, 9]", "must be among the label values [1, 2, 7], not [1, 9]"),
         ("label_values = [1, 2]", "label_values = [0]", "must be among the label values"),
         ("label_values = [1, 2]", "label_values = []", "must be among the label values"),
+        ("and_from_fraction = 0.25", "neighbours = 18", "neighbours must be 6 or 26"),
+        ("and_from_fraction = 0.25", "neighbours = true", "neighbours must be a whole number"),
         ("seeds = [2]", "seeds = [9]", "post.keep_seeded.seeds must be among"),
         ("becomes = 7", "becomes = 256", "post.becomes must be between 0 and 255"),
         ('rule = "drop_small"', 'rule = "drop_smal"', "'drop_smal' is unknown; is 'drop_small' meant?"),

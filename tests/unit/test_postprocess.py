@@ -30,6 +30,23 @@ def test_the_largest_piece_stays_and_pieces_hang_together_by_faces_through_slice
     np.testing.assert_array_equal(applied(before, KeepLargest(labels=(1, 2))), after.labels)
 
 
+def test_pieces_that_meet_at_a_corner_are_one_where_a_rule_counts_26_neighbours() -> None:
+    before = drawn("1.... ..... ..11.", ".1... .2... .....", "..... ..... .....")
+
+    by_faces = drawn("..... ..... ..11.", ".1... .2... .....", "..... ..... .....").labels
+    np.testing.assert_array_equal(applied(before, KeepLargest(labels=(1, 2))), by_faces)
+    np.testing.assert_array_equal(applied(before, KeepLargest(labels=(1, 2), neighbours=26)), before.labels)
+
+
+def test_of_pieces_of_one_size_all_stay() -> None:
+    before = drawn("11.11 ....1 .....", "..... ..... 1....")
+    after = drawn("...11 ....1 .....", "..... ..... .....")
+    alike = drawn("11.11 ..... 11...", "..... ..... .....")
+
+    np.testing.assert_array_equal(applied(before, KeepLargest(labels=(1,), neighbours=26)), after.labels)
+    np.testing.assert_array_equal(applied(alike, KeepLargest(labels=(1,), neighbours=26)), alike.labels)
+
+
 def test_pieces_of_a_fraction_of_the_largest_stay_too() -> None:
     before = drawn("11111 ..... 111.2")
     after = drawn("11111 ..... 111..")

@@ -12,6 +12,7 @@ from node.domain.volume import Volume
 from node.inference import probabilities
 from node.inference.network_tables import GraphFile, InputSpecification, Output
 from node.inference.package import Gate, ModelPackage, Relabel
+from node.inference.parts import Network, whole_package
 from node.inference.predictor import no_progress
 from node.inference.segment import segment
 from tests.builders import definition, grid
@@ -27,14 +28,23 @@ PACKAGE = ModelPackage(
     intended_use="Tests",
     limits="None",
     modalities=("CT",),
-    input=INPUT,
-    output=Output(classes=3),
-    graphs=(GraphFile(file="graph.onnx", sha256="0" * 64),),
+    parts=(
+        whole_package(
+            Network(input=INPUT, output=Output(classes=3), graphs=(GraphFile(file="graph.onnx", sha256="0" * 64),))
+        ),
+    ),
     structures=(definition("Body", 1, 2, interpreted_type="EXTERNAL"), definition("Liver", 2)),
     post=(),
     gates=(),
     digest="0" * 64,
 )
+
+
+def with_network(package: ModelPackage, **changed: object) -> ModelPackage:
+    """Change the only network of a package: its input, output or graphs."""
+    (part,) = package.parts
+    whole = whole_package(replace(part, **changed))  # type: ignore[arg-type]
+    return replace(package, parts=(whole,))
 
 
 class ThresholdNetwork:
@@ -86,7 +96,7 @@ def test_labels_lie_where_the_volume_has_its_values() -> None:
 def test_slices_go_in_runs_of_one_shape_and_all_come_back(at_once: int | None, shapes: list[int]) -> None:
     given = volume(grid(slices=6))
     given.voxels[5, 4, 5] = 150.0
-    package = replace(PACKAGE, input=replace(INPUT, slices_at_once=at_once))
+    package = with_network(PACKAGE, input=replace(INPUT, slices_at_once=at_once))
     network = ThresholdNetwork()
 
     found = segment(given, package, network, no_progress)
@@ -187,7 +197,7 @@ class LogitNetwork:
         return np.concatenate([np.full_like(network_input, logit) for logit in (0.0, 1.0, 3.0)], axis=1)
 
 
-LOGITS = replace(PACKAGE, output=replace(PACKAGE.output, activation="softmax"))
+LOGITS = with_network(PACKAGE, output=replace(PACKAGE.output, activation="softmax"))
 BOX = np.s_[1:3, 2:5, 7:9]
 
 
