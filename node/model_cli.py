@@ -1,13 +1,14 @@
 """``delineate model``: the command line of model packages."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from node.config import MOST_THREADS, load
 from node.convert.commands import import_app
+from node.inference.devices import DeviceName
 
 app = typer.Typer(
     name="model",
@@ -60,9 +61,7 @@ def verify(
     name: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A model package, or the folder of one.")],
     config: _ConfigOption = None,
     model_dir: _FolderOption = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the golden test runs; its labels are of the CPU.")
-    ] = "cpu",
+    device: Annotated[DeviceName, typer.Option(help="Where the golden test runs; its labels are of the CPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads; 0: all.")] = 0,
     as_json: _JsonOption = False,
 ) -> None:

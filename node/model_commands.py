@@ -11,18 +11,19 @@ from rich.table import Table
 
 from node.adapters.model_store import MANIFEST, ModelStore
 from node.adapters.onnx_file import read_graph, refuse_unfit
-from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
-from node.adapters.onnx_session import CPU_LABEL_VALUES, DevicePolicy
+from node.adapters.onnx_memory import bytes_at_work, free_host_bytes, whole_room
+from node.adapters.onnx_session import CPU_LABEL_VALUES
 from node.adapters.package_check import size_of
 from node.commands import print_finding, print_json
 from node.domain.errors import NodeError, SetupError
+from node.inference.devices import DeviceName
 from node.inference.golden import Parity
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for
 from node.inference.network_tables import Channel, InputSpecification, WindowedInput
 from node.inference.package import Gate, KeepLargest, LoadedPackage, ModelPackage, PostRule
 from node.inference.predictor import Room
 from node.log import silence
-from node.model_checkup import verify, whole_room
+from node.model_checkup import verify
 from node.service import model_store
 
 CARD = "MODEL_CARD.md"
@@ -59,7 +60,7 @@ def show_command(name: str, model_dirs: Sequence[Path], console: Console | None)
 
 
 def verify_command(
-    name: str, model_dirs: Sequence[Path], device: DevicePolicy, threads: int, console: Console | None
+    name: str, model_dirs: Sequence[Path], device: DeviceName, threads: int, console: Console | None
 ) -> int:
     """Verify a package, named or by its folder. Gives the exit status."""
     silence()
@@ -235,7 +236,8 @@ def _gate(gate: Gate) -> str:
 def _files(package: ModelPackage, folder: Path) -> list[str]:
     card = folder / CARD
     lines = [f"{folder}, {_size(size_of(folder))}"]
-    lines += [f"{graph.file}, SHA-256 {graph.sha256}" for graph in package.graphs]
+    copies = {"f32": "", "f16": " (copy in float16, for CUDA)"}
+    lines += [f"{graph.file}{copies[graph.precision]}, SHA-256 {graph.sha256}" for graph in package.graphs]
     if package.golden is not None:
         lines.append(f"{package.golden.file} (golden test), SHA-256 {package.golden.sha256}")
     lines.append(f"{MANIFEST}, SHA-256 {package.digest}: the package's digest in every result")

@@ -138,6 +138,8 @@ class LoadedPackage:
 
     package: ModelPackage
     graph_paths: tuple[Path, ...]
+    # Of copies in float16, in the same order; none where the package has none.
+    half_paths: tuple[Path, ...] = ()
 
 
 NO_TABLE: Mapping[str, KnownStructure] = MappingProxyType({})
@@ -245,9 +247,12 @@ def _check_together(package: ModelPackage, table: Table) -> None:
         raise table.wrong("structures", "holds a name twice (upper and lower case count as the same)")
     if not package.modalities:
         raise table.wrong("modalities", "is empty")
-    if not package.graphs:
+    networks, copies = (sum(each.precision == kind for each in package.graphs) for kind in ("f32", "f16"))
+    if not networks:
         raise table.wrong("graphs", "is missing: one [[graphs]] for each fold, with file and sha256")
-    if len(package.graphs) > 1 and not isinstance(package.input, WindowedInput):
+    if copies not in (0, networks):
+        raise table.wrong("graphs", f"holds {copies} copies in f16 of {networks} networks: one each, or none")
+    if networks > 1 and not isinstance(package.input, WindowedInput):
         raise table.wrong("graphs", "holds several graphs, which needs a network with a [window]")
     # A rule may make a label that the network does not know.
     made = {rule.becomes for rule in package.post if not isinstance(rule, KeepLargest)}

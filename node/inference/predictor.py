@@ -158,3 +158,21 @@ class WindowRuntime(Protocol):
         nothing.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfFirst:
+    """A network in float16 and, for a volume with scores that float16 cannot hold, the same network in float32."""
+
+    half: Predictor | WindowRuntime
+    # Opened when it is first needed.
+    exact: Callable[[], Predictor | WindowRuntime]
+
+    @property
+    def computed_by(self) -> str:
+        """Say where the network in float16 runs."""
+        return self.half.computed_by
+
+
+# What is opened for a package.
+Opened = Predictor | WindowRuntime | HalfFirst

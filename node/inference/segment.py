@@ -1,20 +1,21 @@
 """From a volume to a label map on the same grid: orient, resample, predict, bring back, tidy, judge."""
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.domain.errors import SetupError
+from node.domain.errors import NotFiniteError, SetupError
 from node.domain.structures import Omitted, StructureDefinition
 from node.domain.volume import LabelMap, Probabilities, Volume
 from node.inference.engine import labels_by_windows, slice_axis_of
 from node.inference.network_tables import InputSpecification, WindowedInput
 from node.inference.package import Gate, ModelPackage
 from node.inference.postprocess import mask_of, postprocess
-from node.inference.predictor import Predictor, Progress, WindowRuntime
+from node.inference.predictor import HalfFirst, Opened, Predictor, Progress, WindowRuntime
 from node.inference.probabilities import labels_and_probabilities
 from node.inference.transforms import Labels, Passage, labels_on_source, network_input, passage
 
@@ -33,17 +34,18 @@ class Segmented:
     # Of a model whose scores are logits (``[output] activation``); None of any other, and of one that is unsure of too
     # much, which is noted.
     probabilities: Probabilities | None
+    # Where the network ran that found this.
+    computed_by: str
 
 
-def segment(
-    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
-) -> Segmented:
+def segment(volume: Volume, package: ModelPackage, predictor: Opened, progress: Progress) -> Segmented:
     """Segment a volume.
 
     Parameters
     ----------
     predictor
-        What was opened for this package: a window's runtime where its input has a window.
+        What was opened for this package: a window's runtime where its input has a window. What float16 does not hold
+        is done again in float32, and noted.
 
     Raises
     ------
@@ -55,6 +57,18 @@ def segment(
         The network's answer has another shape than the manifest says, holds a value that is no number, or holds
         probabilities where the manifest says logits.
     """
+    if not isinstance(predictor, HalfFirst):
+        return _segmented(volume, package, predictor, progress)
+    with contextlib.suppress(NotFiniteError):
+        return _segmented(volume, package, predictor.half, progress)
+    again = _segmented(volume, package, predictor.exact(), progress)
+    note = "In float16 a score was no finite number: the network ran again, in float32."
+    return replace(again, notes=(*again.notes, note))
+
+
+def _segmented(
+    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
+) -> Segmented:
     wanted = package.input
     if isinstance(wanted, WindowedInput):
         if not isinstance(predictor, WindowRuntime):
@@ -89,6 +103,7 @@ def segment(
         omitted=omitted,
         notes=tuple(notes),
         probabilities=probabilities,
+        computed_by=predictor.computed_by,
     )
 
 
@@ -154,7 +169,7 @@ def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Pred
             "Correct the model package: its graph and its manifest contradict each other.",
         )
     if not np.isfinite(answer).all():
-        raise SetupError(
+        raise NotFiniteError(
             f"The network of {package.name} answered with a value that is no finite number.",
             "Run the model in float32; if it already is, the model package is faulty.",
         )

@@ -13,7 +13,7 @@ from node.domain.series import SeriesManifest, manifest_from_json
 from node.domain.structures import Provenance
 from node.domain.volume import Volume
 from node.inference.package import ModelPackage
-from node.inference.predictor import Predictor, Progress, WindowRuntime
+from node.inference.predictor import Opened, Progress
 from node.pipeline import Contoured, contour_series
 from node.results import Origin, ResultObject
 from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, all_of
@@ -27,7 +27,7 @@ class OpenModel:
     """A model package with its loaded network."""
 
     package: ModelPackage
-    predictor: Predictor | WindowRuntime
+    predictor: Opened
 
 
 class Stopwatch:

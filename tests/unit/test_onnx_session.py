@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,24 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from node.adapters.onnx_session import PROBE_GRAPH, OnnxPredictor, cuda_not_usable_because, devices, open_predictor
+from node.adapters.onnx_session import (
+    PROBE_GRAPH,
+    OnnxPredictor,
+    _Device,
+    _half_first,
+    _opened_by_cuda,
+    cuda_not_usable_because,
+    devices,
+    open_predictor,
+)
+from node.convert.copies import half_copy
 from node.domain.errors import ResourceError, SetupError
+from node.inference.devices import DeviceName, Precision
+from node.inference.network_tables import Output
 from node.inference.package import LoadedPackage
+from tests import windowed
 from tests.unit.test_segment import PACKAGE
+from tests.windowed import thresholds
 
 needs_no_cuda = pytest.mark.skipif(cuda_not_usable_because() is None, reason="CUDA is usable here")
 needs_cuda = pytest.mark.skipif(cuda_not_usable_because() is not None, reason="CUDA is not usable here")
@@ -92,12 +107,70 @@ def test_looking_for_a_gpu_in_vain_writes_nothing(tmp_path: Path, capfd: pytest.
 
 
 def test_devices_name_the_cpu_and_the_gpu_with_the_reason() -> None:
-    cpu, gpu = devices()
+    cpu, gpu, _ = devices()
 
     assert (cpu.name, cpu.usable) == ("cpu", True)
     assert gpu.name == "cuda:0"
     assert gpu.usable is (cuda_not_usable_because() is None)
     assert gpu.detail
+
+
+def test_openvino_without_its_extra_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="the package onnxruntime-ep-openvino is not installed") as refused:
+        open_predictor(saved(tmp_path, doubling()), "openvino")
+
+    assert "Install the extra `openvino`" in refused.value.remedy
+    assert devices()[-1].detail == "the package onnxruntime-ep-openvino is not installed"
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "f16"), ("auto", "tf32"), ("openvino", "f16")])
+def test_a_precision_that_the_device_does_not_compute_in_is_refused(
+    tmp_path: Path, device: DeviceName, precision: Precision
+) -> None:
+    with pytest.raises(SetupError, match=f"The precision '{precision}' needs device = 'cuda', not '{device}'"):
+        open_predictor(saved(tmp_path, doubling()), device, precision=precision)
+
+
+def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite_number(tmp_path: Path) -> None:
+    network = thresholds((1, 1, 1))
+    paths = [tmp_path / "graph.onnx", tmp_path / "copy.onnx"]
+    for path, model in zip(paths, (network, half_copy(network)), strict=True):
+        path.write_bytes(model.SerializeToString())
+    loaded = LoadedPackage(package=PACKAGE, graph_paths=tuple(paths[:1]), half_paths=tuple(paths[1:]))
+
+    opened = _half_first(loaded, _Device(threads=1, precision="f16"), _Device(threads=1))
+
+    assert opened.computed_by == (
+        f"CPUExecutionProvider, float16, onnxruntime {ort.__version__} (how many labels differ was not measured at "
+        "the import)"
+    )
+    exact = opened.exact()
+    assert exact is opened.exact()
+    assert exact.computed_by == (
+        f"CPUExecutionProvider (again: in float16 a score was no finite number), float32, onnxruntime {ort.__version__}"
+    )
+    with pytest.raises(SetupError, match="lists with precision f16 holds none"):
+        _half_first(replace(loaded, half_paths=loaded.graph_paths), _Device(precision="f16"), _Device())
+
+
+def test_a_package_without_a_copy_in_float16_is_refused_in_f16(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="two-densities has no copy of its network in float16") as refused:
+        _opened_by_cuda(saved(tmp_path, doubling()), _Device(cuda_id=0, precision="f16"), "rerun")
+
+    assert refused.value.remedy.startswith("Import it again")
+
+
+@needs_cuda
+@pytest.mark.parametrize(("precision", "said"), [("f32", "float32"), ("tf32", "TF32"), ("f16", "float16")])
+def test_a_network_runs_by_cuda_in_each_precision_and_says_so(tmp_path: Path, precision: Precision, said: str) -> None:
+    patch = (16, 16, 16)
+    loaded = windowed.saved(tmp_path, windowed.windowed_input(patch), Output(classes=5), windowed.u_net(patch))
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(half_copy(windowed.u_net(patch)).SerializeToString())
+
+    opened = open_predictor(replace(loaded, half_paths=(copy,)), "cuda", precision=precision)
+
+    assert opened.computed_by.startswith(f"CUDAExecutionProvider, {said}, onnxruntime ")
 
 
 def test_a_gpu_number_that_does_not_exist_is_no_gpu() -> None:
