@@ -55,6 +55,8 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         yield _entry("region_values", manifest.output.region_values)
     for graph in manifest.graphs:
         yield from ("", "[[graphs]]", _entry("file", graph.file), _entry("sha256", graph.sha256))
+        if graph.precision != "f32":
+            yield _entry("precision", graph.precision)
     yield from _proofs(manifest)
     yield from _structures(manifest.structures)
 

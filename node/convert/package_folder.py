@@ -17,6 +17,7 @@ from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import open_predictor
 from node.convert.card import model_card
 from node.convert.checkpoints import Checkpoint
+from node.convert.copies import Copies, make_copies
 from node.convert.drawn import Drawn, as_series, draw, from_series, in_series, spacing_in_series
 from node.convert.export import NetworkParity, export
 from node.convert.manifest import Manifest, manifest_text
@@ -119,9 +120,16 @@ def _filled(folder: Path, source: Source, modality: str, options: ImportOptions,
     progress("compare", 0, 1)
     labels, computed_by = _labels_of_engine(folder, draft.input, drawing)
     comparison = compared(answer, labels)
+    progress("copy", 0, 1)
+    copies = _copies(folder, source, graphs)
     golden = _golden(folder, draft.input.orientation, drawing, answer)
-    manifest = replace(draft, golden=golden, parity=_parities(comparison, computed_by))
-    remarks = tuple(_remarks(source, manifest, comparison))
+    manifest = replace(
+        draft,
+        graphs=(*graphs, *copies.graphs),
+        golden=golden,
+        parity=(*_parities(comparison, computed_by), *copies.parity),
+    )
+    remarks = (*_remarks(source, manifest, comparison), *copies.remarks)
     (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     (folder / CARD).write_text(model_card(manifest, networks, comparison, remarks), encoding="utf-8")
     ModelStore([folder.parent]).load(folder.name)
@@ -139,16 +147,24 @@ def _exported(
     folder: Path, source: Source, progress: Progress
 ) -> tuple[tuple[GraphFile, ...], tuple[NetworkParity, ...]]:
     network = build(source.trained)
-    shape = (len(source.trained.input.channels), *source.trained.input.window.patch)
     graphs, networks = [], []
     for done, checkpoint in enumerate(source.checkpoints):
         progress("export", done, len(source.checkpoints))
         take_weights(network, checkpoint)
         path = folder / f"fold_{checkpoint.fold}.onnx"
-        networks.append(export(network, shape, path))
+        networks.append(export(network, _shape(source.trained), path))
         graphs.append(GraphFile(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
     progress("export", len(source.checkpoints), len(source.checkpoints))
     return tuple(graphs), tuple(networks)
+
+
+def _copies(folder: Path, source: Source, graphs: tuple[GraphFile, ...]) -> Copies:
+    trained = source.trained
+    return make_copies(folder, graphs, _shape(trained), regions=bool(trained.output.region_values))
+
+
+def _shape(trained: TrainedNetwork) -> tuple[int, ...]:
+    return (len(trained.input.channels), *trained.input.window.patch)
 
 
 def _manifest(
