@@ -18,7 +18,6 @@ from node.adapters.engine import Queue, Task, Tasks, Worker, prepare
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import Supervisor, hold_lock, run_until_told, when_supervisor_is_gone
 from node.adapters.profile_store import load_profile
 from node.adapters.query_scu import count_instances
@@ -42,7 +41,7 @@ from node.log import log
 from node.resources import shipped
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
-from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.contour import RESOURCE_ATTEMPTS, Contourer
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.stages.receive import ReceiveLimits, begin
@@ -350,9 +349,9 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 
 def _contourer(node: Node) -> Callable[[], None]:
-    section = node.config.node
+    from node.warm_models import WarmModels, opener  # noqa: PLC0415 - no other process needs ONNX Runtime's 0.3 s
 
-    open_model = WarmModels(node.models, section.device, section.device_id, section.threads)
+    open_model = WarmModels(node.models, opener(node.config.node), log)
     for model in sorted({model for route in node.config.routes for model in route.models}):
         open_model(model)  # now, so that a device that cannot be used stops the start, and the first job need not wait
     contourer = Contourer(
@@ -395,23 +394,6 @@ def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
         return {name: forms[name] for name in names}
 
     return forms_of_destinations
-
-
-class WarmModels:
-    """Opens a model when a job first needs it, and keeps it open."""
-
-    def __init__(self, models: ModelStore, device: Any, device_id: int, threads: int) -> None:
-        self._models = models
-        self._open = partial(open_predictor, device=device, device_id=device_id, threads=threads or None)
-        self._warm: dict[str, OpenModel] = {}
-
-    def __call__(self, name: str) -> OpenModel:
-        """Give a model package with its network."""
-        if name not in self._warm:
-            loaded = self._models.load(name)
-            self._warm[name] = OpenModel(package=loaded.package, predictor=self._open(loaded))
-            log("model opened", model=name, computed_by=self._warm[name].predictor.computed_by)
-        return self._warm[name]
 
 
 def _dispatcher(node: Node) -> Callable[[], None]:
