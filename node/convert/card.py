@@ -42,7 +42,7 @@ def _comparison(manifest: Manifest, networks: Sequence[NetworkParity], compariso
             f"{network.labels_that_differ} of {network.voxels} labels differ. {network.biases_dropped} biases that a "
             "normalisation subtracts again were dropped."
         )
-    yield "- Labels are those of a drawn volume, where it does not say of noise."
+    yield "- Where it does not say of noise, labels are those of a drawn volume."
     for parity in manifest.parity:
         remark = f" ({parity.remark})" if parity.remark else ""
         yield (
