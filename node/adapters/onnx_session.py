@@ -118,7 +118,8 @@ def open_predictor(
     precision
         One of `PRECISIONS` of the device. What lies beside the network is float32 always.
     overflow
-        Of ``f16``: whether a volume with a score that is no finite number is done once more in float32.
+        Of ``f16``: whether a volume with a score that is no finite number is done once more in float32. A package
+        without a copy in float16 runs in float32, and ``computed_by`` says why.
 
     Returns
     -------
@@ -127,8 +128,8 @@ def open_predictor(
     Raises
     ------
     SetupError
-        CUDA or OpenVINO is asked for and cannot be used, the device does not compute in that precision or the package
-        has no copy in float16, or a graph is none that this software runs.
+        CUDA or OpenVINO is asked for and cannot be used, the device does not compute in that precision, or a graph is
+        none that this software runs.
     """
     name = loaded.package.name
     if fault := fault_of_precision(device, precision):
@@ -143,7 +144,8 @@ def open_predictor(
     why_not = cuda_not_usable_because(device_id)
     if why_not is None:
         try:
-            return _opened_by_cuda(loaded, _Device(cuda_id=device_id, precision=precision), overflow)
+            where = _Device(cuda_id=device_id, precision=precision)
+            return _opened_in_half(loaded, where, overflow) if precision == "f16" else _opened(loaded, where)
         except RUNTIME_ERRORS as error:
             why_not = f"the network of {name} does not run there as a whole: {one_line(error)}"
     if device == "cuda":
@@ -163,7 +165,7 @@ class _Device:
 
 def _opened_by_openvino(loaded: LoadedPackage, device: _Device) -> "OnnxPredictor | OnnxWindows":
     if why_not := openvino_not_usable_because(device.precision):
-        remedy = 'Set node.precision to "f32".' if device.precision == "bf16" else _OPENVINO_REMEDY
+        remedy = _OPENVINO_REMEDY if openvino_not_usable_because() else 'Set node.precision to "f32".'
         raise SetupError(f"OpenVINO cannot be used: {why_not}.", remedy)
     try:
         return _opened(loaded, device)
@@ -175,24 +177,19 @@ def _opened_by_openvino(loaded: LoadedPackage, device: _Device) -> "OnnxPredicto
         ) from error
 
 
-def _opened_by_cuda(
-    loaded: LoadedPackage, device: _Device, overflow: Overflow
+def _opened_in_half(
+    loaded: LoadedPackage, half: _Device, overflow: Overflow
 ) -> "OnnxPredictor | OnnxWindows | HalfFirst":
-    if device.precision != "f16":
-        return _opened(loaded, device)
+    exact = replace(half, precision="f32")
     if not loaded.half_paths:
-        raise SetupError(
-            f"The model package {loaded.package.name} has no copy of its network in float16.",
-            'Import it again, which makes one, or set node.precision to "f32" or "tf32".',
-        )
-    if overflow == "refuse":
-        return _opened(loaded, device)
-    return _half_first(loaded, device, replace(device, precision="f32"))
+        return _opened(loaded, exact, remark=" (the package has no copy in float16)")
+    first = _opened(loaded, half)
+    return first if overflow == "refuse" else HalfFirst(half=first, exact=cache(partial(_opened_again, loaded, exact)))
 
 
-def _half_first(loaded: LoadedPackage, half: _Device, exact: _Device) -> HalfFirst:
-    again = " (again: in float16 a score was no finite number)"
-    return HalfFirst(half=_opened(loaded, half), exact=cache(partial(_opened, loaded, exact, remark=again)))
+def _opened_again(loaded: LoadedPackage, device: _Device) -> "OnnxPredictor | OnnxWindows":
+    with _told(loaded.package.name, "in float32 what float16 does not hold"):
+        return _opened(loaded, device, remark=" (again: in float16 a score was no finite number)")
 
 
 def _opened(loaded: LoadedPackage, device: _Device, remark: str = "") -> "OnnxPredictor | OnnxWindows":

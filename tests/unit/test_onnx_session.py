@@ -16,8 +16,7 @@ from node.adapters.onnx_session import (
     PROBE_GRAPH,
     OnnxPredictor,
     _Device,
-    _half_first,
-    _opened_by_cuda,
+    _opened_in_half,
     cuda_not_usable_because,
     devices,
     open_predictor,
@@ -27,6 +26,7 @@ from node.domain.errors import ResourceError, SetupError
 from node.inference.devices import DeviceName, Precision
 from node.inference.network_tables import Output
 from node.inference.package import LoadedPackage
+from node.inference.predictor import HalfFirst
 from tests import windowed
 from tests.unit.test_segment import PACKAGE
 from tests.windowed import thresholds
@@ -131,15 +131,24 @@ def test_a_precision_that_the_device_does_not_compute_in_is_refused(
         open_predictor(saved(tmp_path, doubling()), device, precision=precision)
 
 
-def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite_number(tmp_path: Path) -> None:
+# Only CUDA computes in float16; what is opened when is the same on the CPU.
+HALF = _Device(threads=1, precision="f16")
+
+
+def with_copy(folder: Path) -> LoadedPackage:
     network = thresholds((1, 1, 1))
-    paths = [tmp_path / "graph.onnx", tmp_path / "copy.onnx"]
+    paths = [folder / "graph.onnx", folder / "copy.onnx"]
     for path, model in zip(paths, (network, half_copy(network)), strict=True):
         path.write_bytes(model.SerializeToString())
-    loaded = LoadedPackage(package=PACKAGE, graph_paths=tuple(paths[:1]), half_paths=tuple(paths[1:]))
+    return LoadedPackage(package=PACKAGE, graph_paths=tuple(paths[:1]), half_paths=tuple(paths[1:]))
 
-    opened = _half_first(loaded, _Device(threads=1, precision="f16"), _Device(threads=1))
 
+def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite_number(tmp_path: Path) -> None:
+    loaded = with_copy(tmp_path)
+
+    opened = _opened_in_half(loaded, HALF, "rerun")
+
+    assert isinstance(opened, HalfFirst)
     assert opened.computed_by == (
         f"CPUExecutionProvider, float16, onnxruntime {ort.__version__} (how many labels differ was not measured at "
         "the import)"
@@ -149,15 +158,24 @@ def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite
     assert exact.computed_by == (
         f"CPUExecutionProvider (again: in float16 a score was no finite number), float32, onnxruntime {ort.__version__}"
     )
+
+
+def test_a_copy_in_float16_runs_alone_where_nothing_is_to_run_again(tmp_path: Path) -> None:
+    assert isinstance(_opened_in_half(with_copy(tmp_path), HALF, "refuse"), OnnxPredictor)
+
+
+def test_a_file_that_is_no_copy_in_float16_does_not_run_as_one(tmp_path: Path) -> None:
+    loaded = with_copy(tmp_path)
+
     with pytest.raises(SetupError, match="lists with precision f16 holds none"):
-        _half_first(replace(loaded, half_paths=loaded.graph_paths), _Device(precision="f16"), _Device())
+        _opened_in_half(replace(loaded, half_paths=loaded.graph_paths), HALF, "rerun")
 
 
-def test_a_package_without_a_copy_in_float16_is_refused_in_f16(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="two-densities has no copy of its network in float16") as refused:
-        _opened_by_cuda(saved(tmp_path, doubling()), _Device(cuda_id=0, precision="f16"), "rerun")
+def test_a_package_without_a_copy_in_float16_runs_in_float32_and_says_why(tmp_path: Path) -> None:
+    opened = _opened_in_half(saved(tmp_path, doubling()), HALF, "rerun")
 
-    assert refused.value.remedy.startswith("Import it again")
+    expected = f"CPUExecutionProvider (the package has no copy in float16), float32, onnxruntime {ort.__version__}"
+    assert opened.computed_by == expected
 
 
 @needs_cuda
