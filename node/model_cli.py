@@ -80,6 +80,25 @@ def verify(
     raise typer.Exit(verify_command(name, _folders(config, model_dir), device, threads, _console(as_json)))
 
 
+@app.command()
+def measure(
+    name: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A model package, or the folder of one.")],
+    config: _ConfigOption = None,
+    model_dir: _FolderOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Measure how a network computes in float16, and by OpenVINO where that is installed; its package states it then.
+
+    The import does it, too. Do it again on the node's machine if OpenVINO, or AMX, is only there. A package without
+    copies in float16 gets them.
+
+    Example: delineate model measure ./models/liver-ct
+    """
+    from node.model_commands import measure_command  # noqa: PLC0415 - see list_packages
+
+    raise typer.Exit(measure_command(name, _folders(config, model_dir), _console(as_json)))
+
+
 def _folders(config: Path | None, further: list[Path] | None) -> list[Path]:
     of_node = load(config).node.model_dirs if config is not None else ()
     return [*(further or []), *of_node]

@@ -75,6 +75,23 @@ def verify_command(
     return 0 if all(finding.holds for finding in findings) else 1
 
 
+def measure_command(name: str, model_dirs: Sequence[Path], console: Console | None) -> int:
+    """Add to a package what this machine can. Gives the exit status."""
+    from node.convert.measuring import measure  # noqa: PLC0415 - the other commands read no network in full
+
+    silence()
+    store, name = _store_and_name(name, model_dirs)
+    measured = measure(store, name)
+    if console is None:
+        print_json(asdict(measured))
+        return 0
+    for graph in measured.added:
+        console.print(f"added {escape(str(measured.folder / graph.file))}", soft_wrap=True, highlight=False)
+    for line in (*(_parity(each) for each in measured.parity), *measured.remarks):
+        console.print(escape(line), soft_wrap=True, highlight=False)
+    return 0
+
+
 def _store_and_name(name: str, model_dirs: Sequence[Path]) -> tuple[ModelStore, str]:
     """Take what looks like a folder for one: a name holds no separator."""
     folder = Path(name)

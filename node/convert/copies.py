@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from node.adapters.durable import write_durably
 from node.adapters.onnx_file import HALF_OPERATORS
 from node.adapters.onnx_openvino import openvino_not_usable_because
 from node.adapters.onnx_session import HALF_ROUNDED, answers
@@ -164,7 +165,8 @@ def _answer_rounded(path: Path, noise: _Scores) -> tuple[_Scores, str]:
 
 def _written(folder: Path, graph: GraphFile) -> GraphFile:
     path = (folder / graph.file).with_suffix(".f16.onnx")
-    onnx.save(half_copy(onnx.load(folder / graph.file)), path)
+    if not path.exists():  # else the manifest may hold its SHA-256, and another version of `onnx` may write otherwise
+        write_durably(path, half_copy(onnx.load(folder / graph.file)).SerializeToString())
     return replace(graph, file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), precision="f16")
 
 

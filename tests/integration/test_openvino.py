@@ -15,6 +15,7 @@ from node.adapters.model_store import ModelStore
 from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_session import answers, devices, open_predictor
 from node.convert.copies import make_copies
+from node.convert.measuring import measure
 from node.domain.errors import SetupError
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
@@ -25,6 +26,8 @@ from node.inference.predictor import WindowRuntime, no_progress
 from node.inference.segment import segment
 from node.resources import shipped
 from tests.builders import grid
+from tests.model_packages import NAME
+from tests.unit.test_measuring import installed
 from tests.windowed import AS_IT_IS, model, saved, u_net, windowed_input
 
 pytestmark = pytest.mark.usefixtures("openvino")
@@ -105,6 +108,16 @@ def test_a_result_says_what_the_import_measured(tmp_path: Path) -> None:
     measured = replace(loaded, package=replace(loaded.package, parity=copies.parity))
     expected = f" ({by_openvino.differing_voxels} of {by_openvino.voxels} labels of noise differed at the import)"
     assert runtime(measured, "openvino").computed_by.endswith(expected)
+
+
+def test_a_package_of_another_machine_gets_what_is_measured_on_this_one(tmp_path: Path) -> None:
+    store = installed(tmp_path)
+
+    measured = measure(store, NAME)
+
+    package = store.load(NAME).package
+    assert [each.computed_by.partition(",")[0] for each in package.parity] == ["float16", "OpenVINOExecutionProvider"]
+    assert package.parity == measured.parity
 
 
 def test_a_network_that_does_not_run_there_as_a_whole_is_refused(tmp_path: Path) -> None:
