@@ -352,14 +352,14 @@ def _computed_by(session: Any, device: _Device, remark: str = "") -> str:
 
 
 def _agreement(package: ModelPackage, device: _Device) -> str:
-    """Say what the import measured of a network that does not run as ONNX Runtime's own provider has it."""
+    """Say what was measured of a network that does not run as ONNX Runtime's own provider has it."""
     if not device.openvino and device.precision != "f16":
         return ""
     measured_by = f"{OPENVINO}, {PRECISION_NAMES[device.precision]}," if device.openvino else HALF_ROUNDED
     for parity in package.parity:
         if parity.computed_by.startswith(measured_by):
-            return f" ({parity.differing_voxels} of {parity.voxels} labels of noise differed at the import)"
-    return " (how many labels differ was not measured at the import)"
+            return f" ({parity.differing_voxels} of {parity.voxels} labels of noise differ from CPUExecutionProvider's)"
+    return " (how many labels differ was not measured)"
 
 
 def _strict_cuda_session(model: bytes | str, device_id: int, use_tf32: str = "0") -> Any:

@@ -150,8 +150,7 @@ def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite
 
     assert isinstance(opened, HalfFirst)
     assert opened.computed_by == (
-        f"CPUExecutionProvider, float16, onnxruntime {ort.__version__} (how many labels differ was not measured at "
-        "the import)"
+        f"CPUExecutionProvider, float16, onnxruntime {ort.__version__} (how many labels differ was not measured)"
     )
     exact = opened.exact()
     assert exact is opened.exact()
