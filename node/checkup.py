@@ -9,7 +9,7 @@ from pathlib import Path
 
 from node.adapters.database import best_sqlite, journal_pragmas
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import devices, open_predictor
+from node.adapters.onnx_session import devices
 from node.adapters.processes import hold_lock
 from node.adapters.profile_store import load_profile
 from node.adapters.query_scu import count_instances
@@ -21,6 +21,7 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.tg263 import faults_of
 from node.service import Node, model_store, receiver_settings
+from node.warm_models import opener
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,21 +150,25 @@ def _is_at_work(config: Config) -> bool:
 
 def _device(config: Config) -> Finding:
     section = config.node
-    facts = {fact.name.split(":")[0]: fact for fact in devices(section.device_id)}
-    cuda = facts["cuda"]
-    words = f"cuda: {cuda.detail}" if cuda.usable else f"cuda cannot be used: {cuda.detail}"
-    said = f"device = {section.device!r}; {words}; cpu: {facts['cpu'].detail}"
-    remedy = "Mend the driver or install the extra 'cuda', or set node.device to 'auto' or 'cpu'."
-    holds = cuda.usable or section.device != "cuda"
-    return Finding(subject="device", holds=holds, said=said, what_to_do="" if holds else remedy)
+    facts = {fact.name.split(":")[0]: fact for fact in devices(section.device_id, section.precision)}
+    cpu, cuda, openvino = (facts[name] for name in ("cpu", "cuda", "openvino"))
+    told = [cuda, openvino] if openvino.usable or section.device == "openvino" else [cuda]
+    words = [
+        f"{each.name.split(':')[0]}{':' if each.usable else ' cannot be used:'} {each.detail}" for each in (*told, cpu)
+    ]
+    said = "; ".join([f"device = {section.device!r}, precision = {section.precision!r}", *words])
+    remedies = {
+        "cuda": "Mend the driver or install the extra 'cuda', or set node.device to 'auto' or 'cpu'.",
+        "openvino": "Install the extra 'openvino', or set node.device to 'cpu'; bf16 needs AMX, set node.precision to "
+        "'f32' without.",
+    }
+    holds = section.device == "auto" or facts[section.device].usable
+    return Finding(subject="device", holds=holds, said=said, what_to_do="" if holds else remedies[section.device])
 
 
 def _model(config: Config, name: str) -> str:
     loaded = model_store(config.node.model_dirs).load(name)
-    section = config.node
-    predictor = open_predictor(
-        loaded, device=section.device, device_id=section.device_id, threads=section.threads or None
-    )
+    predictor = opener(config.node)(loaded)
     structures = ", ".join(structure.name for structure in loaded.package.structures)
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
 

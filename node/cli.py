@@ -21,6 +21,7 @@ from rich.markup import escape
 from node import DISCLAIMER, __version__, model_cli
 from node.config import MOST_THREADS, Config, load
 from node.domain.errors import NodeError, SetupError
+from node.inference.devices import DeviceName
 from node.resources import shipped
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs; cuda refuses to run without a GPU.")
+    DeviceName, typer.Option(help="Where the network runs; cuda and openvino refuse to run without.")
 ]
 
 # No emoji: a folder's name may hold ":cd:".

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,19 +14,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from node import DISCLAIMER
 from node.adapters.dicom_files import Skipped
-from node.adapters.onnx_session import open_predictor
-from node.checkup import Finding, check
 from node.config import Config
 from node.domain.errors import SetupError
 from node.domain.forms import Form
 from node.domain.instance import ReceivedInstance
 from node.domain.routing import Accepted, OutputKind, Route, RouteCheck, decide
 from node.domain.series import Complete, CompletionPolicy, Stalled
+from node.inference.devices import DeviceName
 from node.inference.predictor import Progress as ProgressFunction
 from node.log import silence
 from node.offline import OfflineResult, SeriesResult, collect, contour_files, judge
 from node.service import model_store
 from node.stages.contour import OpenModel
+
+if TYPE_CHECKING:
+    from node.checkup import Finding
 
 
 def contour_command(
@@ -36,12 +38,14 @@ def contour_command(
     models: Sequence[str],
     outputs: Sequence[OutputKind],
     form: Form,
-    device: Literal["auto", "cpu", "cuda"],
+    device: DeviceName,
     threads: int,
     model_dirs: Sequence[Path],
     console: Console | None,
 ) -> int:
     """Contour files and tell what became of them; JSON where there is no console. Gives the exit status."""
+    from node.adapters.onnx_session import open_predictor  # noqa: PLC0415 - spares the other commands ONNX Runtime
+
     silence()
     _check_inputs(inputs, output)
     store = model_store(model_dirs)
@@ -139,6 +143,8 @@ def print_report(report: dict[str, Any], timings: dict[str, float], console: Con
 
 def check_command(config: Config, path: Path, console: Console | None) -> int:
     """Tell what works and what does not. Gives the exit status."""
+    from node.checkup import Finding, check  # noqa: PLC0415 - see contour_command
+
     silence()
     findings: list[Finding] = [Finding(subject="configuration", holds=True, said=f"{path} is valid")]
     if console is not None:
@@ -152,7 +158,7 @@ def check_command(config: Config, path: Path, console: Console | None) -> int:
     return 0 if all(finding.holds for finding in findings) else 1
 
 
-def print_finding(finding: Finding, console: Console) -> None:
+def print_finding(finding: "Finding", console: Console) -> None:
     """Print a finding: ok, note or FAIL, and what to do."""
     passed = "[yellow]note[/]" if finding.what_to_do else "[green]ok  [/]"
     mark = passed if finding.holds else "[bold red]FAIL[/]"

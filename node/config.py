@@ -21,6 +21,7 @@ from node.domain.peers import Peer
 from node.domain.profiles import is_profile_path
 from node.domain.routing import OutputKind, Route, SegmentationEncoding
 from node.domain.series import CompletionPolicy
+from node.inference.devices import DeviceName, Overflow, Precision, fault_of_precision
 
 
 def _as_patterns(value: Any) -> Any:
@@ -68,8 +69,10 @@ class NodeSection(_Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     data_dir: Path = Path("var")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     device_id: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "f32"
+    on_overflow: Overflow = "rerun"
     threads: Annotated[int, Field(ge=0, le=MOST_THREADS)] = 0
     model_dirs: tuple[Path, ...] = ()
     minimum_free_gb: Annotated[float, Field(ge=0)] = 2.0
@@ -368,6 +371,8 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def _dangling(config: Config) -> list[str]:
     faults = []
+    if fault := fault_of_precision(config.node.device, config.node.precision):
+        faults.append(f"node.precision: {fault}")
     if config.receiver.processes > 1 and config.receiver.transport == "stock":
         faults.append("receiver: several processes need transport = 'spooling'")
     destinations = [destination.name for destination in config.destinations]

@@ -5,24 +5,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from node.adapters.model_store import MANIFEST, ModelStore
-from node.adapters.onnx_file import read_graph, refuse_numbers_that_are_none, refuse_unfit, summary
-from node.adapters.onnx_memory import free_host_bytes
-from node.adapters.onnx_session import DevicePolicy, OnnxPredictor, open_predictor
-from node.adapters.onnx_windows import OnnxWindows
+from node.adapters.onnx_file import read_graph, refuse_not_half, refuse_numbers_that_are_none, refuse_unfit, summary
+from node.adapters.onnx_memory import rooms_of
+from node.adapters.onnx_session import open_predictor
 from node.adapters.package_check import refuse_patients, refuse_programs, refuse_ways_out, unused_files
 from node.checkup import Finding, tried, warn_of_names
 from node.domain.errors import NodeError, SetupError
+from node.inference.devices import DeviceName
 from node.inference.golden import golden_scan, refuse_other_labels
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for, refuse_scan_too_large
+from node.inference.network_tables import GraphFile
 from node.inference.package import ModelPackage
 from node.inference.parts import channels_of
-from node.inference.predictor import Predictors, Room, WindowRuntime, no_progress
+from node.inference.predictor import Opened, no_progress
 from node.inference.segment import segment
 
-Opened = OnnxPredictor | OnnxWindows | Predictors
 
-
-def verify(store: ModelStore, name: str, device: DevicePolicy, threads: int | None) -> Iterator[Finding]:
+def verify(store: ModelStore, name: str, device: DeviceName, threads: int | None) -> Iterator[Finding]:
     """Try a package; the network runs only where everything before was right.
 
     Raises
@@ -60,7 +59,7 @@ def _still(store: ModelStore, name: str) -> Iterator[Finding]:
     yield files
     if files.holds:
         for graph in package.graphs:
-            yield tried(f"graph {graph.file}", lambda graph=graph: _graph(folder / graph.file, name))  # type: ignore[misc]
+            yield tried(f"graph {graph.file}", lambda graph=graph: _graph(folder, graph, name))  # type: ignore[misc]
 
 
 def _manifest(package: ModelPackage) -> str:
@@ -93,13 +92,15 @@ def _unused(folder: Path, package: ModelPackage) -> Iterator[Finding]:
         yield Finding(subject="unused files", holds=True, said=said, what_to_do="Remove them; no SHA-256 covers them.")
 
 
-def _graph(path: Path, name: str) -> str:
-    graph = read_graph(path)
+def _graph(folder: Path, listed: GraphFile, name: str) -> str:
+    graph = read_graph(folder / listed.file)
     refuse_unfit(graph, name)
+    if listed.precision == "f16":
+        refuse_not_half(graph, name)
     return f"{summary(graph)}; {refuse_numbers_that_are_none(graph, name)}"
 
 
-def _running(store: ModelStore, name: str, device: DevicePolicy, threads: int | None) -> Iterator[Finding]:
+def _running(store: ModelStore, name: str, device: DeviceName, threads: int | None) -> Iterator[Finding]:
     loaded = store.load(name)
     try:
         predictor = open_predictor(loaded, device=device, threads=threads)
@@ -120,20 +121,14 @@ def _running(store: ModelStore, name: str, device: DevicePolicy, threads: int | 
 
 def _memory(package: ModelPackage, opened: Opened) -> str:
     """Look at the network that takes the most: they run one after the other."""
-    predictors = opened.networks if isinstance(opened, Predictors) else (opened,)
-    rooms = [each.room() if isinstance(each, WindowRuntime) else whole_room() for each in predictors]
-    for network, room in zip(package.networks, rooms, strict=True):
+    rooms = list(zip(package.networks, rooms_of(opened), strict=True))
+    for network, room in rooms:
         refuse_scan_too_large(network, USUAL_SCAN, room)
     needed, free = max(
         (bytes_for(network, USUAL_SCAN, room), room.host if room.device is None else room.device)
-        for network, room in zip(package.networks, rooms, strict=True)
+        for network, room in rooms
     )
     return f"{needed / 1e9:.1f} GB of {free / 1e9:.1f} GB free are needed for {USUAL_SCAN_WORDS}"
-
-
-def whole_room() -> Room:
-    """Say what memory there is for a network without a window; what it takes itself depends on the volume."""
-    return Room(host=free_host_bytes(), device=None, network=0, label_values=0)
 
 
 def _golden(store: ModelStore, package: ModelPackage, predictor: Opened) -> str:

@@ -1,13 +1,14 @@
 """``delineate model``: the command line of model packages."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from node.config import MOST_THREADS, load
 from node.convert.commands import import_app
+from node.inference.devices import DeviceName
 
 app = typer.Typer(
     name="model",
@@ -60,9 +61,7 @@ def verify(
     name: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A model package, or the folder of one.")],
     config: _ConfigOption = None,
     model_dir: _FolderOption = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the golden test runs; its labels are of the CPU.")
-    ] = "cpu",
+    device: Annotated[DeviceName, typer.Option(help="Where the golden test runs; its labels are of the CPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="CPU threads; 0: all.")] = 0,
     as_json: _JsonOption = False,
 ) -> None:
@@ -79,6 +78,25 @@ def verify(
     from node.model_commands import verify_command  # noqa: PLC0415 - see list_packages
 
     raise typer.Exit(verify_command(name, _folders(config, model_dir), device, threads, _console(as_json)))
+
+
+@app.command()
+def measure(
+    name: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A model package, or the folder of one.")],
+    config: _ConfigOption = None,
+    model_dir: _FolderOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Measure how a network computes in float16, and by OpenVINO where that is installed; its package states it then.
+
+    The import does it, too. Do it again on the node's machine if OpenVINO, or AMX, is only there. A package without
+    copies in float16 gets them.
+
+    Example: delineate model measure ./models/liver-ct
+    """
+    from node.model_commands import measure_command  # noqa: PLC0415 - see list_packages
+
+    raise typer.Exit(measure_command(name, _folders(config, model_dir), _console(as_json)))
 
 
 def _folders(config: Path | None, further: list[Path] | None) -> list[Path]:

@@ -11,11 +11,12 @@ from rich.table import Table
 
 from node.adapters.model_store import MANIFEST, ModelStore
 from node.adapters.onnx_file import read_graph, refuse_unfit
-from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
-from node.adapters.onnx_session import CPU_LABEL_VALUES, DevicePolicy
+from node.adapters.onnx_memory import bytes_at_work, free_host_bytes, whole_room
+from node.adapters.onnx_session import CPU_LABEL_VALUES
 from node.adapters.package_check import size_of
 from node.commands import print_finding, print_json
 from node.domain.errors import NodeError, SetupError
+from node.inference.devices import DeviceName
 from node.inference.golden import Parity
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for
 from node.inference.network_tables import Channel, InputSpecification, WindowedInput
@@ -23,7 +24,7 @@ from node.inference.package import Gate, KeepLargest, LoadedPackage, ModelPackag
 from node.inference.parts import CropModel
 from node.inference.predictor import Room
 from node.log import silence
-from node.model_checkup import verify, whole_room
+from node.model_checkup import verify
 from node.service import model_store
 
 CARD = "MODEL_CARD.md"
@@ -60,7 +61,7 @@ def show_command(name: str, model_dirs: Sequence[Path], console: Console | None)
 
 
 def verify_command(
-    name: str, model_dirs: Sequence[Path], device: DevicePolicy, threads: int, console: Console | None
+    name: str, model_dirs: Sequence[Path], device: DeviceName, threads: int, console: Console | None
 ) -> int:
     """Verify a package, named or by its folder. Gives the exit status."""
     silence()
@@ -73,6 +74,23 @@ def verify_command(
     if console is None:
         print_json([asdict(finding) for finding in findings])
     return 0 if all(finding.holds for finding in findings) else 1
+
+
+def measure_command(name: str, model_dirs: Sequence[Path], console: Console | None) -> int:
+    """Add to a package what this machine can. Gives the exit status."""
+    from node.convert.measuring import measure  # noqa: PLC0415 - the other commands read no network in full
+
+    silence()
+    store, name = _store_and_name(name, model_dirs)
+    measured = measure(store, name)
+    if console is None:
+        print_json(asdict(measured))
+        return 0
+    for graph in measured.added:
+        console.print(f"added {escape(str(measured.folder / graph.file))}", soft_wrap=True, highlight=False)
+    for line in (*(_parity(each) for each in measured.parity), *measured.remarks):
+        console.print(escape(line), soft_wrap=True, highlight=False)
+    return 0
 
 
 def _store_and_name(name: str, model_dirs: Sequence[Path]) -> tuple[ModelStore, str]:
@@ -260,7 +278,8 @@ def _gate(gate: Gate) -> str:
 def _files(package: ModelPackage, folder: Path) -> list[str]:
     card = folder / CARD
     lines = [f"{folder}, {_size(size_of(folder))}"]
-    lines += [f"{graph.file}, SHA-256 {graph.sha256}" for graph in package.graphs]
+    copies = {"f32": "", "f16": " (copy in float16, for CUDA)"}
+    lines += [f"{graph.file}{copies[graph.precision]}, SHA-256 {graph.sha256}" for graph in package.graphs]
     if package.golden is not None:
         lines.append(f"{package.golden.file} (golden test), SHA-256 {package.golden.sha256}")
     lines.append(f"{MANIFEST}, SHA-256 {package.digest}: the package's digest in every result")

@@ -1,7 +1,7 @@
 """From voxels and a loaded model to finished DICOM objects: the whole of contouring, as one pure function."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from node import DISCLAIMER
@@ -11,7 +11,7 @@ from node.domain.routing import OutputKind
 from node.domain.structures import Provenance, StructureSet
 from node.domain.volume import LabelMap, Volume
 from node.inference.package import ModelPackage
-from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime
+from node.inference.predictor import Opened, Progress
 from node.inference.segment import Segmented, segment
 from node.results import Drawn, Origin, Phase, ResultObject, Results, write_results
 
@@ -42,7 +42,7 @@ def contour_series(
     *,
     origin: Origin,
     package: ModelPackage,
-    predictor: Predictor | WindowRuntime | Predictors,
+    predictor: Opened,
     outputs: Collection[OutputKind],
     forms: Forms,
     progress: Progress,
@@ -70,6 +70,8 @@ def contour_series(
         )
     phase(INFERENCE)
     segmented = segment(volume, package, predictor, progress)
+    # Only now is it known: what was opened first may have been given up for another precision.
+    origin = replace(origin, provenance=replace(origin.provenance, computed_by=segmented.computed_by))
     drawn = _drawn(segmented, package)
     if not drawn.found:
         said = "; ".join(f"{one.name}: {one.reason}" for one in drawn.reasons)

@@ -19,7 +19,6 @@ from node.adapters.engine import Tasks, Worker, prepare
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import open_predictor
 from node.adapters.processes import (
     Supervisor,
     hold_lock,
@@ -325,10 +324,12 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 
 def _contourer(node: Node) -> Callable[[], None]:
+    from node.warm_models import WarmModels, opener  # noqa: PLC0415 - no other process needs ONNX Runtime's 0.3 s
+
     section = node.config.node
     offer_as_victim()
     pulse = Pulse(node.pulse_path)
-    open_model = WarmModels(node.models, section.device, section.device_id, section.threads)
+    open_model = WarmModels(node.models, opener(section), log)
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
@@ -409,23 +410,6 @@ def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callab
         return replace(model, slot=cuda_slot()) if "CUDAExecutionProvider" in model.predictor.computed_by else model
 
     return open_with_slot
-
-
-class WarmModels:
-    """Opens a model when a job first needs it, and keeps it open."""
-
-    def __init__(self, models: ModelStore, device: Any, device_id: int, threads: int) -> None:
-        self._models = models
-        self._open = partial(open_predictor, device=device, device_id=device_id, threads=threads or None)
-        self._warm: dict[str, OpenModel] = {}
-
-    def __call__(self, name: str) -> OpenModel:
-        """Give a model package with its network."""
-        if name not in self._warm:
-            loaded = self._models.load(name)
-            self._warm[name] = OpenModel(package=loaded.package, predictor=self._open(loaded))
-            log("model opened", model=name, computed_by=self._warm[name].predictor.computed_by)
-        return self._warm[name]
 
 
 def _dispatcher(node: Node) -> Callable[[], None]:

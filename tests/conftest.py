@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,9 @@ from hypothesis import settings
 
 from tests.environments import UnavailableError, environment
 from tests.peer_readers import REQUIREMENTS
+
+# The oldest that the extra `openvino` takes.
+OPENVINO = ("onnxruntime-ep-openvino==1.8.1",)
 
 # A busy machine is no fault: how long an example takes is nothing that a test may fail for.
 settings.register_profile("delineate", deadline=None)
@@ -35,10 +38,21 @@ def needs_program() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def readers() -> Path:
     """Give the programs of an environment with readers from PyPI; skip, saying why, without it; fail in CI."""
+    return _environment("readers", REQUIREMENTS)
+
+
+@pytest.fixture
+def openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put OpenVINO's plugin where this process imports from; skip, saying why, without it; fail in CI."""
+    (packages,) = (_environment("openvino", OPENVINO).parent / "lib").glob("python*/site-packages")
+    monkeypatch.syspath_prepend(str(packages))
+
+
+def _environment(name: str, requirements: Sequence[str]) -> Path:
     try:
-        return environment("readers", REQUIREMENTS)
+        return environment(name, requirements)
     except UnavailableError as error:
-        message = f"readers of other projects are not there: {error}"
+        message = f"what the test needs is not there: {error}"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)

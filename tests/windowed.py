@@ -51,6 +51,37 @@ def thresholds(patch: Patch) -> onnx.ModelProto:
     return convolution(np.array([0.0, 1.0, 2.0]).reshape(3, 1, 1, 1, 1), [0.0, 0.0, -100.0], patch)
 
 
+def u_net(patch: Patch, classes: int = 5, seed: int = 0) -> onnx.ModelProto:
+    """Make a network of random weights such as nnU-Net has: down by 2, up again, and the finer features beside."""
+    random, constants, nodes = np.random.default_rng(seed), list[onnx.TensorProto](), list[onnx.NodeProto]()
+
+    def layer(kind: str, given: str, shape: tuple[int, ...], **attributes: object) -> str:
+        name = f"{kind.lower()}_{len(nodes)}"
+        spread = np.sqrt(2 / np.prod(shape[1:]))
+        constants.append(numpy_helper.from_array(random.normal(0, spread, shape).astype(np.float32), f"w_{name}"))
+        nodes.append(helper.make_node(kind, [given, f"w_{name}"], [name], **attributes))
+        return name
+
+    def block(given: str, channels: tuple[int, int], stride: int = 1) -> str:
+        made = layer("Conv", given, (channels[1], channels[0], 3, 3, 3), pads=[1] * 6, strides=[stride] * 3)
+        for part, mean in (("scale", 1.0), ("shift", 0.0)):
+            values = random.normal(mean, 0.2, channels[1]).astype(np.float32)
+            constants.append(numpy_helper.from_array(values, f"{part}_{made}"))
+        nodes.append(
+            helper.make_node("InstanceNormalization", [made, f"scale_{made}", f"shift_{made}"], [f"norm_{made}"])
+        )
+        nodes.append(helper.make_node("LeakyRelu", [f"norm_{made}"], [f"relu_{made}"], alpha=0.01))
+        return f"relu_{made}"
+
+    fine = block("image", (1, 8))
+    coarse = block(fine, (8, 16), stride=2)
+    up = layer("ConvTranspose", coarse, (16, 8, 2, 2, 2), strides=[2] * 3)
+    nodes.append(helper.make_node("Concat", [up, fine], ["joined"], axis=1))
+    layer("Conv", block("joined", (16, 8)), (classes, 8, 1, 1, 1))
+    nodes[-1].output[0] = "scores"
+    return model(nodes, constants, (1, classes), patch)
+
+
 def octants(patch: Patch) -> onnx.ModelProto:
     """Give class 1 + 4 · (far half along z) + 2 · (… along y) + (… along x), whatever the image."""
     z, y, x = (np.arange(size) >= size // 2 for size in patch)

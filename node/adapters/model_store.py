@@ -52,8 +52,11 @@ class ModelStore:
         """
         package = self.describe(name)
         folder = self.folder_of(name)
+        paths = {graph: _verified(folder, graph.file, graph.sha256) for graph in package.graphs}
         return LoadedPackage(
-            package=package, graph_paths=tuple(_verified(folder, graph.file, graph.sha256) for graph in package.graphs)
+            package=package,
+            graph_paths=tuple(path for graph, path in paths.items() if graph.precision == "f32"),
+            half_paths=tuple(path for graph, path in paths.items() if graph.precision == "f16"),
         )
 
     def describe(self, name: str) -> ModelPackage:

@@ -41,6 +41,17 @@ _OPERATORS_BY_USE = {
 }
 OPERATORS = frozenset(" ".join(_OPERATORS_BY_USE.values()).split())
 
+# Of these, what has a CUDA kernel for float16 too, tried with the wheel, and means the same in every precision: no
+# input of theirs must stay float32 (as scales of Resize), and none makes numbers of its own (as Constant).
+_HALF_OPERATORS = (
+    "Conv ConvTranspose AveragePool MaxPool BatchNormalization InstanceNormalization LeakyRelu PRelu Relu Sigmoid "
+    "Softmax Add Div Concat Transpose"
+)
+HALF_OPERATORS = frozenset(_HALF_OPERATORS.split())
+
+# onnx.TensorProto's numbers.
+_FLOAT32, _FLOAT16 = 1, 10
+
 _DEFAULT_DOMAIN = ("", "ai.onnx")
 _AGAIN = "Copy the model package again from its source."
 
@@ -96,6 +107,22 @@ def refuse_unfit(model: "onnx.ModelProto", name: str) -> None:
         raise SetupError(
             f"The graph of {name} keeps weights in another file, {where}: {', '.join(places[:3])}.",
             "Save the graph as one file.",
+        )
+
+
+def refuse_not_half(model: "onnx.ModelProto", name: str) -> None:
+    """Refuse a copy in float16 whose weights are of another kind.
+
+    Raises
+    ------
+    SetupError
+        They are.
+    """
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    if _FLOAT32 in kinds or _FLOAT16 not in kinds:
+        raise SetupError(
+            f"A graph of {name} that the manifest lists with precision f16 holds none, or weights in float32 too.",
+            "Import the model again.",
         )
 
 

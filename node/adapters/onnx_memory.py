@@ -2,10 +2,13 @@
 
 import math
 from pathlib import Path
-
-import onnx
+from typing import TYPE_CHECKING
 
 from node.domain.errors import SetupError
+from node.inference.predictor import HalfFirst, Opened, Room, WindowRuntime, networks_of
+
+if TYPE_CHECKING:
+    import onnx
 
 # A convolution may copy its input into columns; cuDNN's and MLAS' buffers are of the order of its largest tensor.
 _SCRATCH = 1.0
@@ -26,6 +29,8 @@ def bytes_at_work(path: Path) -> int:
     SetupError
         The shape of something that is computed depends on the input's.
     """
+    import onnx  # noqa: PLC0415 - it takes a tenth of a second, and most processes read no network
+
     graph = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False)).graph
     sizes = {value.name: _bytes(value) for value in (*graph.input, *graph.value_info, *graph.output)}
     last = {name: index for index, node in enumerate(graph.node) for name in node.input}
@@ -45,6 +50,17 @@ def free_host_bytes() -> int:
     return min([_available(), *_left_to_group()])
 
 
+def whole_room() -> Room:
+    """Say what memory there is for a network without a window; what it takes itself depends on the volume."""
+    return Room(host=free_host_bytes(), device=None, network=0, label_values=0)
+
+
+def rooms_of(opened: Opened) -> list[Room]:
+    """Say what memory there is for each network of a package; the one in float16 where there are two."""
+    at_work = [each.half if isinstance(each, HalfFirst) else each for each in networks_of(opened)]
+    return [each.room() if isinstance(each, WindowRuntime) else whole_room() for each in at_work]
+
+
 def _size(sizes: dict[str, int], name: str, path: Path) -> int:
     if name not in sizes:
         raise SetupError(
@@ -54,7 +70,7 @@ def _size(sizes: dict[str, int], name: str, path: Path) -> int:
     return sizes[name]
 
 
-def _bytes(value: onnx.ValueInfoProto) -> int:
+def _bytes(value: "onnx.ValueInfoProto") -> int:
     sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
     return int(_FLOAT32 * math.prod(max(1, side) for side in sides))
 

@@ -1,58 +1,45 @@
 """ONNX Runtime: where networks run, and nowhere else than we say.
 
 ONNX Runtime falls back to the CPU in silence: a session asked for CUDA alone is made on the CPU when CUDA cannot be
-used, and single operators without a CUDA kernel run on the CPU beside it. So a CUDA session is always made strictly
-(``session.disable_cpu_ep_fallback``, no provider but CUDA), and a CPU session only on purpose.
-
-The Linux builds of ONNX Runtime from 1.31 on hold Microsoft's telemetry: at import it makes a device identifier and a
-database of events in the user's cache folder, and uploads them by HTTPS. The variable below stops it before it starts;
-``disable_telemetry_events`` comes too late. Nothing else in this software imports ONNX Runtime.
+used, and single operators without a CUDA kernel run on the CPU beside it. So sessions by CUDA and by OpenVINO are
+always made strictly (``session.disable_cpu_ep_fallback``, no other provider), and one by ONNX Runtime's own CPU
+provider only on purpose.
 """
 
 import contextlib
-import ctypes
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from node.adapters.onnx_file import read_graph, refuse_unfit
+from node.adapters.cuda_driver import device_name, driver_version, fault_of_driver, free_device_bytes
+from node.adapters.onnx_file import read_graph, refuse_not_half, refuse_unfit
 from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
+from node.adapters.onnx_openvino import PROVIDER as OPENVINO
+from node.adapters.onnx_openvino import (
+    openvino_device,
+    openvino_not_usable_because,
+    openvino_version,
+    strict_openvino_session,
+)
+from node.adapters.onnx_runtime import RUNTIME_ERRORS, one_line, ort, quiet
 from node.adapters.onnx_windows import OnnxWindows, Place
 from node.domain.errors import ResourceError, SetupError
+from node.inference.devices import PRECISION_NAMES, DeviceName, Overflow, Precision, fault_of_precision
 from node.inference.network_tables import WindowedInput
-from node.inference.package import LoadedPackage
-from node.inference.predictor import Predictors, Room
-
-DevicePolicy = Literal["auto", "cpu", "cuda"]
+from node.inference.package import LoadedPackage, ModelPackage
+from node.inference.predictor import HalfFirst, Opened, OpenedNetwork, Predictors, Room
 
 # Values that labelling works on at a time: the CPU's cache holds 8 MB, an accelerator wants more work for each call.
 CPU_LABEL_VALUES = 2_000_000
 GPU_LABEL_VALUES = 200_000_000
-
-# They derive from nothing but Exception.
-_RUNTIME_ERRORS = (
-    ort_errors.EPFail,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-    RuntimeError,
-)
 
 # Relu on one float32, opset 18: made by the `onnx` package, checked by tests/unit/test_onnx_session.py.
 PROBE_GRAPH = bytes.fromhex(
@@ -65,86 +52,118 @@ _CUDA_REMEDY = (
     "or set the device to `auto` or `cpu`; "
     "`delineate check` shows what is missing."
 )
+# How a package states the agreement of its copy in float16, which no CPU computes as an accelerator does.
+HALF_ROUNDED = "float16, rounded after every operator,"
+
+_OPENVINO_REMEDY = (
+    "Install the extra `openvino` (in a checkout: `scripts/setup openvino`), or set the device to `cpu`; "
+    "`delineate check` shows what is missing."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFact:
     """One device that networks could run on."""
 
-    # "cpu" or "cuda:0".
+    # "cpu", "cuda:0" or "openvino".
     name: str
     usable: bool
     # What it is, or why it cannot be used.
     detail: str
 
 
-def devices(device_id: int = 0) -> tuple[DeviceFact, ...]:
-    """Find out on which devices networks run, by running one."""
+def devices(device_id: int = 0, precision: Precision = "f32") -> tuple[DeviceFact, ...]:
+    """Find out on which devices networks run: the CPU, CUDA, by running one, and OpenVINO, with that precision."""
     cpu = DeviceFact(name="cpu", usable=True, detail=f"onnxruntime {ort.__version__}")
     why_not = cuda_not_usable_because(device_id)
-    detail = why_not or f"{_device_name(device_id)}, driver for CUDA {_driver_version()}, onnxruntime {ort.__version__}"
-    return cpu, DeviceFact(name=f"cuda:{device_id}", usable=why_not is None, detail=detail)
+    detail = why_not or f"{device_name(device_id)}, driver for CUDA {driver_version()}, onnxruntime {ort.__version__}"
+    cuda = DeviceFact(name=f"cuda:{device_id}", usable=why_not is None, detail=detail)
+    not_by_openvino = openvino_not_usable_because(precision)
+    detail = not_by_openvino or openvino_device()
+    return cpu, cuda, DeviceFact(name="openvino", usable=not_by_openvino is None, detail=detail)
 
 
 def cuda_not_usable_because(device_id: int = 0) -> str | None:
     """Say why no network runs by CUDA on this machine; None where one just did."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this onnxruntime was built without CUDA; the package must be onnxruntime-gpu"
-    driver = _driver()
-    if driver is None:
-        return "there is no NVIDIA driver (libcuda.so.1)"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value <= device_id:
-        return f"the NVIDIA driver shows {count.value} GPUs and number {device_id} was asked for"
+    if fault := fault_of_driver(device_id):
+        return fault
     missing = _preload()
     try:
         session = _strict_cuda_session(PROBE_GRAPH, device_id)
         session.run(None, {"x": np.ones(1, dtype=np.float32)})
-    except _RUNTIME_ERRORS as error:
-        return missing or _one_line(error)
+    except RUNTIME_ERRORS as error:
+        return missing or one_line(error)
     return None
 
 
 def open_predictor(
-    loaded: LoadedPackage, device: DevicePolicy, device_id: int = 0, threads: int | None = None
-) -> "OnnxPredictor | OnnxWindows | Predictors":
+    loaded: LoadedPackage,
+    device: DeviceName,
+    device_id: int = 0,
+    threads: int | None = None,
+    precision: Precision = "f32",
+    overflow: Overflow = "rerun",
+) -> Opened:
     """Load a package's networks, each with its folds.
 
     Parameters
     ----------
     device
-        ``cuda``: there or not at all. ``cpu``: there. ``auto``: by CUDA if the whole network runs there, else on the
-        CPU, and ``computed_by`` says why.
+        ``cuda`` and ``openvino``: there as a whole or not at all. ``cpu``: there. ``auto``: by CUDA if the whole
+        network runs there, else on the CPU, and ``computed_by`` says why.
     threads
         Of the CPU; None takes one per core.
+    precision
+        One of `PRECISIONS` of the device. What lies beside the network is float32 always.
+    overflow
+        Of ``f16``: whether a volume with a score that is no finite number is done once more in float32. A package
+        without a copy in float16 runs in float32, and ``computed_by`` says why.
 
     Returns
     -------
-    For a network with a window what runs windows, else what runs whole volumes; for a package of several all of them,
-    which stay open.
+    For a network with a window what runs windows, else what runs whole volumes, and with f16 and a rerun both
+    precisions; for a package of several networks all of them, which stay open.
 
     Raises
     ------
     SetupError
-        CUDA is asked for and cannot be used, or a graph is none that this software runs.
+        CUDA or OpenVINO is asked for and cannot be used, the device does not compute in that precision, or a graph is
+        none that this software runs.
     """
-    for path in loaded.graph_paths:
+    if fault := fault_of_precision(device, precision):
+        raise SetupError(f"The precision {fault}.", "Correct node.precision or node.device.")
+    for path in (*loaded.graph_paths, *loaded.half_paths):
         refuse_unfit(read_graph(path), loaded.package.name)
-    networks = tuple(_network(each, device, device_id, threads) for each in loaded.networks)
+    open_one = partial(
+        _network, device=device, device_id=device_id, threads=threads, precision=precision, overflow=overflow
+    )
+    networks = tuple(open_one(each) for each in loaded.networks)
     return networks[0] if len(networks) == 1 else Predictors(networks)
 
 
 def _network(
-    loaded: LoadedPackage, device: DevicePolicy, device_id: int, threads: int | None
-) -> "OnnxPredictor | OnnxWindows":
-    if device == "cpu":
-        return _opened(loaded, _Device(threads=threads), remark="")
+    loaded: LoadedPackage,
+    *,
+    device: DeviceName,
+    device_id: int,
+    threads: int | None,
+    precision: Precision,
+    overflow: Overflow,
+) -> OpenedNetwork:
+    match device:
+        case "cpu":
+            return _opened(loaded, _Device(threads=threads))
+        case "openvino":
+            return _opened_by_openvino(loaded, _Device(openvino=True, threads=threads, precision=precision))
     why_not = cuda_not_usable_because(device_id)
     if why_not is None:
         try:
-            return _opened(loaded, _Device(cuda_id=device_id), remark="")
-        except _RUNTIME_ERRORS as error:
-            why_not = f"the network of {loaded.package.name} does not run there as a whole: {_one_line(error)}"
+            where = _Device(cuda_id=device_id, precision=precision)
+            return _opened_in_half(loaded, where, overflow) if precision == "f16" else _opened(loaded, where)
+        except RUNTIME_ERRORS as error:
+            why_not = f"the network of {loaded.package.name} does not run there as a whole: {one_line(error)}"
     if device == "cuda":
         raise SetupError(f"CUDA cannot be used: {why_not}.", _CUDA_REMEDY)
     return _opened(loaded, _Device(threads=threads), remark=f" (auto: CUDA not usable: {why_not})")
@@ -152,33 +171,74 @@ def _network(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Device:
-    """Where a package is opened: a CUDA device, or the CPU with so many threads."""
+    """Where a package is opened, and how exactly it computes: a CUDA device, or the CPU with so many threads."""
 
     cuda_id: int | None = None
+    openvino: bool = False
     threads: int | None = None
+    precision: Precision = "f32"
 
 
-def _opened(loaded: LoadedPackage, device: _Device, remark: str) -> "OnnxPredictor | OnnxWindows":
-    sessions = [_network_session(path, loaded.package.name, device) for path in loaded.graph_paths]
+def _opened_by_openvino(loaded: LoadedPackage, device: _Device) -> "OnnxPredictor | OnnxWindows":
+    if why_not := openvino_not_usable_because(device.precision):
+        remedy = _OPENVINO_REMEDY if openvino_not_usable_because() else 'Set node.precision to "f32".'
+        raise SetupError(f"OpenVINO cannot be used: {why_not}.", remedy)
+    try:
+        return _opened(loaded, device)
+    except RUNTIME_ERRORS as error:
+        raise SetupError(
+            f"OpenVINO cannot be used: the network of {loaded.package.name} does not run there as a whole: "
+            f"{one_line(error)}.",
+            "Set the device to `cpu`.",
+        ) from error
+
+
+def _opened_in_half(
+    loaded: LoadedPackage, half: _Device, overflow: Overflow
+) -> "OnnxPredictor | OnnxWindows | HalfFirst":
+    exact = replace(half, precision="f32")
+    if not loaded.half_paths:
+        return _opened(loaded, exact, remark=" (the package has no copy in float16)")
+    first = _opened(loaded, half)
+    return first if overflow == "refuse" else HalfFirst(half=first, exact=cache(partial(_opened_again, loaded, exact)))
+
+
+def _opened_again(loaded: LoadedPackage, device: _Device) -> "OnnxPredictor | OnnxWindows":
+    with _told(loaded.package.name, "in float32 what float16 does not hold"):
+        return _opened(loaded, device, remark=" (again: in float16 a score was no finite number)")
+
+
+def _opened(loaded: LoadedPackage, device: _Device, remark: str = "") -> "OnnxPredictor | OnnxWindows":
+    paths = _paths(loaded, device)
+    sessions = [_network_session(path, loaded.package.name, device) for path in paths]
     for session in sessions:
         _check_ends(session, loaded)
+    computed_by = _computed_by(sessions[0], device, remark) + _agreement(loaded.package, device)
     if isinstance(loaded.package.input, WindowedInput):
-        place, room, computed_by = _place(device), _room_of(loaded, device), _computed_by(sessions[0], remark)
+        place, room = _place(device), _room_of(paths, device)
         if device.cuda_id is not None:
             return OnnxWindows(sessions, place, room, computed_by, loaded)
         threads = device.threads or len(os.sched_getaffinity(0))
         return HostWindows(sessions, place, room, computed_by, loaded, threads)
-    return OnnxPredictor(sessions[0], loaded, remark)
+    return OnnxPredictor(sessions[0], loaded, computed_by)
+
+
+def _paths(loaded: LoadedPackage, device: _Device) -> tuple[Path, ...]:
+    if device.precision != "f16":
+        return loaded.graph_paths
+    for path in loaded.half_paths:
+        refuse_not_half(read_graph(path), loaded.package.name)
+    return loaded.half_paths
 
 
 class OnnxPredictor:
     """A network in an ONNX Runtime session; satisfies `node.inference.predictor.Predictor`."""
 
-    def __init__(self, session: Any, loaded: LoadedPackage, remark: str) -> None:
+    def __init__(self, session: Any, loaded: LoadedPackage, computed_by: str) -> None:
         self._session = session
         self._name = loaded.package.name
         self._input, self._output = session.get_inputs()[0].name, session.get_outputs()[0].name
-        self._computed_by = _computed_by(session, remark)
+        self._computed_by = computed_by
 
     @property
     def computed_by(self) -> str:
@@ -200,18 +260,29 @@ class OnnxPredictor:
         return np.asarray(scores, dtype=np.float32)
 
 
-def answer_on_cpu(path: Path, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a graph of one input and one output once, on the CPU, as it is; for whoever compares graphs.
+def answers(
+    model: Path | bytes,
+    network_input: NDArray[np.float32],
+    device: Literal["cpu", "openvino"] = "cpu",
+    precision: Precision = "f32",
+) -> tuple[NDArray[np.float32], str]:
+    """Run a graph of one input and one output once, as it is; for whoever compares graphs.
+
+    Returns
+    -------
+    Its answer, and where it was computed.
 
     Raises
     ------
     SetupError
         It cannot be loaded, or cannot compute this input.
     """
-    session = _network_session(path, path.stem, _Device())
-    with _told(path.stem, f"an input of shape {network_input.shape}"):
+    name = model.stem if isinstance(model, Path) else "a graph"
+    where = _Device(openvino=device == "openvino", precision=precision)
+    with _told(name, f"an input of shape {network_input.shape}"):
+        session = _network_session(model, name, where)
         (answer,) = session.run(None, {session.get_inputs()[0].name: network_input})
-    return np.asarray(answer, dtype=np.float32)
+    return np.asarray(answer, dtype=np.float32), _computed_by(session, where)
 
 
 @contextlib.contextmanager
@@ -219,8 +290,8 @@ def _told(name: str, what: str) -> Iterator[None]:
     """Say whose turn it is when the runtime fails."""
     try:
         yield
-    except _RUNTIME_ERRORS as error:
-        said = _one_line(error)
+    except RUNTIME_ERRORS as error:
+        said = one_line(error)
         if _tells_of_memory(said):
             raise ResourceError(f"The memory does not suffice for {name}: {said}") from error
         raise SetupError(
@@ -229,16 +300,19 @@ def _told(name: str, what: str) -> Iterator[None]:
         ) from error
 
 
-def _network_session(path: Path, name: str, device: _Device) -> Any:
+def _network_session(model: Path | bytes, name: str, device: _Device) -> Any:
+    source = str(model) if isinstance(model, Path) else model
     if device.cuda_id is not None:
-        return _strict_cuda_session(str(path), device.cuda_id)
+        return _strict_cuda_session(source, device.cuda_id, use_tf32=str(int(device.precision == "tf32")))
+    if device.openvino:
+        return strict_openvino_session(source, device.precision, device.threads)
     options = ort.SessionOptions()
     options.intra_op_num_threads = device.threads or 0
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except _RUNTIME_ERRORS as error:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except RUNTIME_ERRORS as error:
         raise SetupError(
-            f"The graph of {name} cannot be loaded: {_one_line(error)}", "Correct the model package."
+            f"The graph of {name} cannot be loaded: {one_line(error)}", "Correct the model package."
         ) from error
 
 
@@ -262,8 +336,8 @@ def _place(device: _Device) -> Place:
 
 def _beside_session(model: bytes, keeps_memory: bool, device: _Device) -> Any:
     if device.cuda_id is not None:
-        # TF32 keeps 11 bits of a weight: interpolated scores would tie where they do not.
-        return _strict_cuda_session(model, device.cuda_id, {"use_tf32": "0"})
+        # Never in TF32, which keeps 11 bits of a weight: interpolated scores would tie where they do not.
+        return _strict_cuda_session(model, device.cuda_id)
     options = ort.SessionOptions()
     options.intra_op_num_threads = device.threads or 0
     # Threads that spin after their work would take the core from the session that works next.
@@ -273,13 +347,13 @@ def _beside_session(model: bytes, keeps_memory: bool, device: _Device) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
-def _room_of(loaded: LoadedPackage, device: _Device) -> Callable[[], Room]:
+def _room_of(paths: Sequence[Path], device: _Device) -> Callable[[], Room]:
     """Give what measures memory; how much the network takes is read from its graph once."""
-    at_work = max(bytes_at_work(path) for path in loaded.graph_paths)
-    weights = sum(path.stat().st_size for path in loaded.graph_paths)
+    at_work = max(bytes_at_work(path) for path in paths)
+    weights = sum(path.stat().st_size for path in paths)
 
     # Asked once, before this process takes any of it: what its arenas hold later is free for its next volume.
-    on_device = None if device.cuda_id is None else _free_device_bytes(device.cuda_id)
+    on_device = None if device.cuda_id is None else free_device_bytes(device.cuda_id)
     values = CPU_LABEL_VALUES if on_device is None else GPU_LABEL_VALUES
 
     def room() -> Room:
@@ -288,31 +362,33 @@ def _room_of(loaded: LoadedPackage, device: _Device) -> Callable[[], Room]:
     return room
 
 
-def _computed_by(session: Any, remark: str) -> str:
-    return f"{session.get_providers()[0]}{remark}, float32, onnxruntime {ort.__version__}"
+def _computed_by(session: Any, device: _Device, remark: str = "") -> str:
+    said = [f"{session.get_providers()[0]}{remark}", PRECISION_NAMES[device.precision]]
+    return ", ".join([*said, *([openvino_version()] if device.openvino else []), f"onnxruntime {ort.__version__}"])
 
 
-def _strict_cuda_session(model: bytes | str, device_id: int, more: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """Make a session that runs by CUDA alone, or raise one of `_RUNTIME_ERRORS`."""
+def _agreement(package: ModelPackage, device: _Device) -> str:
+    """Say what was measured of a network that does not run as ONNX Runtime's own provider has it."""
+    if not device.openvino and device.precision != "f16":
+        return ""
+    measured_by = f"{OPENVINO}, {PRECISION_NAMES[device.precision]}," if device.openvino else HALF_ROUNDED
+    for parity in package.parity:
+        if parity.computed_by.startswith(measured_by):
+            return f" ({parity.differing_voxels} of {parity.voxels} labels of noise differ from CPUExecutionProvider's)"
+    return " (how many labels differ was not measured)"
+
+
+def _strict_cuda_session(model: bytes | str, device_id: int, use_tf32: str = "0") -> Any:
+    """Make a session that runs by CUDA alone, or raise one of `RUNTIME_ERRORS`."""
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # The arena never shrinks: growing by powers of two could keep twice what a network needs.
-    choice = {"device_id": str(device_id), "arena_extend_strategy": "kSameAsRequested", **more}
-    with _quiet():
+    choice = {"device_id": str(device_id), "arena_extend_strategy": "kSameAsRequested", "use_tf32": use_tf32}
+    with quiet():
         session = ort.InferenceSession(model, options, providers=[("CUDAExecutionProvider", choice)], enable_fallback=0)
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise RuntimeError("onnxruntime made a session without CUDA")
     return session
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ONNX Runtime from writing on stderr what it raises anyhow."""
-    ort.set_default_logger_severity(4)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(2)
 
 
 def _preload() -> str | None:
@@ -322,44 +398,6 @@ def _preload() -> str | None:
         ort.preload_dlls()
     missing = [line for line in said.getvalue().splitlines() if line.startswith("Failed to load")]
     return f"CUDA libraries are missing: {missing[0]}" if missing else None
-
-
-def _driver() -> Any:
-    try:
-        return ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-
-
-def _driver_version() -> str:
-    version = ctypes.c_int(0)
-    _driver().cuDriverGetVersion(ctypes.byref(version))
-    # The driver API counts 1000 a major and 10 a minor version.
-    return f"{version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _device_name(device_id: int) -> str:
-    name = ctypes.create_string_buffer(256)
-    _driver().cuDeviceGetName(name, 256, device_id)
-    return name.value.decode(errors="replace")
-
-
-def _free_device_bytes(device_id: int) -> int:
-    """Ask the driver; what a context of this process holds already is not free."""
-    driver = _driver()
-    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(0), ctypes.c_size_t(0)
-    device = ctypes.c_int(0)
-    faults = [
-        driver.cuDeviceGet(ctypes.byref(device), device_id),
-        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
-        driver.cuCtxPushCurrent_v2(context),
-        driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)),
-        driver.cuCtxPopCurrent_v2(None),
-        driver.cuDevicePrimaryCtxRelease_v2(device),
-    ]
-    if any(faults):
-        raise ResourceError(f"The NVIDIA driver does not say how much memory is free: errors {faults}.")
-    return free.value
 
 
 def _check_ends(session: Any, loaded: LoadedPackage) -> None:
@@ -391,7 +429,3 @@ def _tells_of_memory(said: str) -> bool:
     return any(
         word in said for word in ("allocate memory", "BFCArena", "out of memory", "bad_alloc", "CUDNN_STATUS_ALLOC")
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.adapters import onnx_graphs
-from node.domain.errors import SetupError
+from node.domain.errors import NotFiniteError
 from node.domain.volume import Box
 from node.inference.normalisation import Scale
 from node.inference.package import LoadedPackage
@@ -243,7 +243,7 @@ class OnnxWindows:
     def _refuse_no_numbers(self, sums: NDArray[np.float32]) -> None:
         # A sum is finite only where all that it is made of is.
         if not np.isfinite(sums).all():
-            raise SetupError(
+            raise NotFiniteError(
                 f"The network of {self._name} answered with a value that is no finite number.",
                 "Run the model in float32; if it already is, the model package is faulty.",
             )

@@ -34,18 +34,20 @@ def _lines(
 
 
 def _comparison(manifest: Manifest, networks: Sequence[NetworkParity], comparison: Comparison) -> Iterator[str]:
-    for graph, network in zip(manifest.graphs, networks, strict=True):
+    exact = [graph for graph in manifest.graphs if graph.precision == "f32"]
+    for graph, network in zip(exact, networks, strict=True):
         yield (
             f"- `{graph.file}`: scores of two patches of noise differ from torch's by at most "
             f"{network.largest_difference:.1e} where they vary by {network.deviation:.1e}; "
             f"{network.labels_that_differ} of {network.voxels} labels differ. {network.biases_dropped} biases that a "
             "normalisation subtracts again were dropped."
         )
+    yield "- Where it does not say of noise, labels are those of a drawn volume."
     for parity in manifest.parity:
         remark = f" ({parity.remark})" if parity.remark else ""
         yield (
-            f"- Labels of a drawn volume, against {parity.compared_with}: {parity.differing_voxels} of "
-            f"{parity.voxels} voxels differ{remark}. Here: {parity.computed_by}."
+            f"- Labels against {parity.compared_with}: {parity.differing_voxels} of {parity.voxels} voxels "
+            f"differ{remark}. Here: {parity.computed_by}."
         )
     yield f"- A tie: the best two scores are closer than {TIE:g} of their standard deviation."
     found = ", ".join(f"{value}: {count}" for value, count in comparison.found.items())

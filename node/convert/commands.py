@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from node.convert.refusals import NEEDS_EXTRA, ImportOptions, refused
-from node.inference.predictor import Progress as ProgressFunction
 
 if TYPE_CHECKING:
     from node.convert.package_folder import Imported
+    from node.inference.predictor import Progress as ProgressFunction
 
 _Result = TypeVar("_Result")
 
@@ -153,7 +153,7 @@ def _folds(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
-def _shown(work: Callable[[ProgressFunction], _Result]) -> _Result:
+def _shown(work: Callable[["ProgressFunction"], _Result]) -> _Result:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from node.adapters.onnx_file import refuse_unfit
-from node.adapters.onnx_session import answer_on_cpu
+from node.adapters.onnx_session import answers
 from node.convert.refusals import refused
 
 OPSET = 18
@@ -118,7 +118,7 @@ def _parity(network: torch.nn.Module, shape: tuple[int, ...], path: Path, droppe
         noise = np.random.default_rng(seed).standard_normal((1, *shape)).astype(np.float32)
         with torch.inference_mode():
             expected: NDArray[np.float32] = network(torch.from_numpy(noise)).numpy()
-        answer = answer_on_cpu(path, noise)
+        answer, _ = answers(path, noise)
         differences.append(float(np.abs(answer - expected).max()))
         deviations.append(float(expected.std()))
         differ += int((answer.argmax(axis=1) != expected.argmax(axis=1)).sum())

@@ -50,6 +50,21 @@ def manifest_text(manifest: Manifest) -> str:
     return "\n".join(_lines(manifest)) + "\n"
 
 
+def graph_lines(graph: GraphFile, prefix: str = "") -> Iterator[str]:
+    """Give one of ``[[graphs]]``."""
+    yield from ("", f"[[{prefix}graphs]]", _entry("file", graph.file), _entry("sha256", graph.sha256))
+    if graph.precision != "f32":
+        yield _entry("precision", graph.precision)
+
+
+def parity_lines(parity: Parity) -> Iterator[str]:
+    """Give one of ``[[parity]]``."""
+    yield from ("", "[[parity]]")
+    for key in ("compared_with", "computed_by", "voxels", "differing_voxels", "remark"):
+        if getattr(parity, key) != "":
+            yield _entry(key, getattr(parity, key))
+
+
 def _lines(manifest: Manifest) -> Iterator[str]:
     yield "# Written by `delineate model import`; MODEL_CARD.md tells how the network was checked."
     yield _entry("schema_version", SCHEMA_VERSION)
@@ -103,7 +118,7 @@ def _network(prefix: str, tables: _Tables, graphs: Sequence[GraphFile]) -> Itera
         for channel in channels:
             yield from ("", f"[[{prefix}{name}.channels]]", *(_entry(key, value) for key, value in channel.items()))
     for graph in graphs:
-        yield from ("", f"[[{prefix}graphs]]", _entry("file", graph.file), _entry("sha256", graph.sha256))
+        yield from graph_lines(graph, prefix)
 
 
 def _tables(network: Network) -> _Tables:
@@ -170,10 +185,7 @@ def _proofs(manifest: Manifest) -> Iterator[str]:
     for file in origin.files:
         yield from ("", "[[provenance.files]]", _entry("file", file.file), _entry("sha256", file.sha256))
     for each in manifest.parity:
-        yield from ("", "[[parity]]")
-        for key in ("compared_with", "computed_by", "voxels", "differing_voxels", "remark"):
-            if getattr(each, key) != "":
-                yield _entry(key, getattr(each, key))
+        yield from parity_lines(each)
     if manifest.golden is not None:
         yield from ("", "[golden]")
         for key in ("file", "sha256", "spacing_mm", "differing_voxels"):

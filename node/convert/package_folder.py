@@ -13,6 +13,7 @@ from pathlib import Path
 from node import __version__
 from node.adapters.model_store import ModelStore
 from node.convert.card import model_card
+from node.convert.copies import make_copies
 from node.convert.export import NetworkParity, export
 from node.convert.manifest import Manifest, manifest_text
 from node.convert.naming import NamedStructure, named_structures
@@ -100,17 +101,25 @@ def _filled(folder: Path, ingredients: Ingredients, options: ImportOptions, prog
     (folder / MANIFEST).write_text(manifest_text(draft), encoding="utf-8")
     loaded = ModelStore([folder.parent]).load(folder.name)
     proof = prove(ingredients, loaded, progress)
-    manifest = replace(draft, golden=_golden(folder, proof), parity=_parities(proof))
-    networks = tuple(parity for _, parities in exported for parity in parities)
-    remarks = tuple(_remarks(ingredients, manifest, proof))
+    progress("copy", 0, 1)
+    networks = [network for network, _ in exported]
+    copies = make_copies(folder, networks)
+    with_copies = [replace(one, graphs=(*one.graphs, *more)) for one, more in zip(networks, copies.graphs, strict=True)]
+    manifest = replace(
+        _manifest(folder.name, ingredients, options, with_copies),
+        golden=_golden(folder, proof),
+        parity=(*_parities(proof), *copies.parity),
+    )
+    parities = tuple(parity for _, each in exported for parity in each)
+    remarks = (*_remarks(ingredients, manifest, proof), *copies.remarks)
     (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
-    (folder / CARD).write_text(model_card(manifest, networks, proof.comparison, remarks), encoding="utf-8")
+    (folder / CARD).write_text(model_card(manifest, parities, proof.comparison, remarks), encoding="utf-8")
     ModelStore([folder.parent]).load(folder.name)
     progress("compare", 1, 1)
     return Imported(
         folder=folder,
         structures=manifest.structures,
-        networks=networks,
+        networks=parities,
         comparison=proof.comparison,
         remarks=remarks,
     )

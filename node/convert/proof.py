@@ -20,7 +20,7 @@ from node.inference.engine import labels_by_windows
 from node.inference.golden import axial_grid
 from node.inference.package import LoadedPackage
 from node.inference.postprocess import postprocess
-from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime, no_progress
+from node.inference.predictor import OpenedNetwork, Progress, WindowRuntime, networks_of, no_progress
 from node.inference.resampling import Extent
 from node.inference.segment import segment
 from node.inference.transforms import Labels
@@ -59,7 +59,7 @@ def prove(ingredients: Ingredients, loaded: LoadedPackage, progress: Progress) -
         A voxel differs that is no tie, or the rules that follow the network do otherwise than nnU-Net.
     """
     opened = open_predictor(loaded, device="cpu")
-    predictors = opened.networks if isinstance(opened, Predictors) else (opened,)
+    predictors = networks_of(opened)
     first = ingredients.parts[0].trained.input
     drawing = draw(first)
     asked = []
@@ -88,7 +88,7 @@ def prove(ingredients: Ingredients, loaded: LoadedPackage, progress: Progress) -
     )
 
 
-def _asked(source: Source, predictor: Predictor | WindowRuntime, drawing: Drawn) -> _Asked:
+def _asked(source: Source, predictor: OpenedNetwork, drawing: Drawn) -> _Asked:
     if not isinstance(predictor, WindowRuntime):
         raise TypeError(f"{source.trained.dataset_name} has a window; its predictor has none")
     trained = source.trained

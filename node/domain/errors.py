@@ -41,6 +41,10 @@ class SetupError(NodeError):
     remedy_by_default = "Run `delineate check` and mend what it names."
 
 
+class NotFiniteError(SetupError):
+    """A network answered with a value that is no finite number: in float16, a case for float32."""
+
+
 class PeerError(NodeError):
     """A destination did not take an object: its turn, and we try again."""
 

@@ -5,7 +5,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from node.domain.errors import SetupError
+from node.domain.errors import NotFiniteError, SetupError
 from node.domain.volume import Probabilities, Volume
 from node.inference.engine import labels_by_windows
 from node.inference.network_tables import InputSpecification, WindowedInput
@@ -110,7 +110,7 @@ def _predicted(part: NDArray[np.float32], package: ModelPackage, predictor: Pred
             "Correct the model package: its graph and its manifest contradict each other.",
         )
     if not np.isfinite(answer).all():
-        raise SetupError(
+        raise NotFiniteError(
             f"The network of {package.name} answered with a value that is no finite number.",
             "Run the model in float32; if it already is, the model package is faulty.",
         )

@@ -138,6 +138,8 @@ class GraphFile:
 
     file: str
     sha256: str
+    # "f16": a copy of the network in float16, with input and output in float32; in the order of the networks.
+    precision: Literal["f32", "f16"] = "f32"
 
 
 def read_input(table: Table) -> InputSpecification | WindowedInput:
@@ -192,6 +194,7 @@ def read_graph(table: Table) -> GraphFile:
     return GraphFile(
         file=table.match("file", _FILE_NAME, "a plain file name in the package's folder"),
         sha256=table.match("sha256", _SHA256, "64 lower-case hexadecimal digits"),
+        precision=_one_of(table, "precision", Literal["f32", "f16"], "f32"),
     )
 
 

@@ -177,17 +177,25 @@ class LoadedPackage:
     """A package whose graphs, at these paths, have the SHA-256 that its manifest states."""
 
     package: ModelPackage
-    # Of `ModelPackage.graphs`, in their order.
+    # Of those of `ModelPackage.graphs` that are in float32, in their order.
     graph_paths: tuple[Path, ...]
+    # Of copies in float16.
+    half_paths: tuple[Path, ...] = ()
 
     @property
     def networks(self) -> tuple["LoadedPackage", ...]:
         """Give each of `ModelPackage.networks` with the paths of its own graphs."""
-        paths = iter(self.graph_paths)
-        return tuple(
-            LoadedPackage(package=one, graph_paths=tuple(islice(paths, len(one.graphs))))
-            for one in self.package.networks
-        )
+        paths, halves = iter(self.graph_paths), iter(self.half_paths)
+
+        def own(one: ModelPackage) -> LoadedPackage:
+            copies = sum(graph.precision == "f16" for graph in one.graphs)
+            return LoadedPackage(
+                package=one,
+                graph_paths=tuple(islice(paths, len(one.graphs) - copies)),
+                half_paths=tuple(islice(halves, copies)),
+            )
+
+        return tuple(own(one) for one in self.package.networks)
 
 
 NO_TABLE: Mapping[str, KnownStructure] = MappingProxyType({})

@@ -116,9 +116,12 @@ def _network(table: Table) -> Network:
     wanted = read_input(table)
     output = read_output(table.table("output", keys(Output)), wanted)
     graphs = tuple(read_graph(each) for each in table.tables("graphs", keys(GraphFile)))
-    if not graphs:
+    folds, copies = (sum(each.precision == kind for each in graphs) for kind in ("f32", "f16"))
+    if not folds:
         raise table.wrong("graphs", "is missing: one [[graphs]] for each fold, with file and sha256")
-    if len(graphs) > 1 and not isinstance(wanted, WindowedInput):
+    if copies not in (0, folds):
+        raise table.wrong("graphs", f"holds {copies} copies in f16 of {folds} networks: one each, or none")
+    if folds > 1 and not isinstance(wanted, WindowedInput):
         raise table.wrong("graphs", "holds several graphs, which needs a network with a [window]")
     return Network(input=wanted, output=output, graphs=graphs)
 

@@ -160,13 +160,39 @@ class WindowRuntime(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfFirst:
+    """A network in float16 and, for a volume with scores that float16 cannot hold, the same network in float32."""
+
+    half: Predictor | WindowRuntime
+    # Opened when it is first needed.
+    exact: Callable[[], Predictor | WindowRuntime]
+
+    @property
+    def computed_by(self) -> str:
+        """Say where the network in float16 runs."""
+        return self.half.computed_by
+
+
+OpenedNetwork = Predictor | WindowRuntime | HalfFirst
+
+
 @dataclass(frozen=True, slots=True)
 class Predictors:
     """What the networks of a package were opened as, in the order of `node.inference.package.ModelPackage.networks`."""
 
-    networks: tuple[Predictor | WindowRuntime, ...]
+    networks: tuple[OpenedNetwork, ...]
 
     @property
     def computed_by(self) -> str:
         """Say where they really run; networks that run alike are named once."""
         return "; ".join(dict.fromkeys(each.computed_by for each in self.networks))
+
+
+# What is opened for a package.
+Opened = OpenedNetwork | Predictors
+
+
+def networks_of(opened: Opened) -> tuple[OpenedNetwork, ...]:
+    """Give what each network of a package was opened as."""
+    return opened.networks if isinstance(opened, Predictors) else (opened,)

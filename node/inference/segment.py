@@ -1,22 +1,32 @@
 """From a volume to a label map on the same grid: find the region, run the parts, merge, tidy, judge."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from node.domain.errors import InputError
+from node.domain.errors import InputError, NotFiniteError
 from node.domain.structures import Omitted, StructureDefinition
 from node.domain.volume import Box, LabelMap, Probabilities, Volume
 from node.inference.network import labels_of_network
 from node.inference.package import Gate, ModelPackage
 from node.inference.parts import CropModel, Part
 from node.inference.postprocess import mask_of, postprocess
-from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime
+from node.inference.predictor import (
+    HalfFirst,
+    Opened,
+    OpenedNetwork,
+    Predictor,
+    Predictors,
+    Progress,
+    WindowRuntime,
+    networks_of,
+)
 from node.inference.region import ProbabilitiesWithin, region_of
 from node.inference.transforms import Labels, oriented_axes
 
-# A package's network with what it was opened as.
+# A package's network with what runs it.
 _Opened = tuple[ModelPackage, Predictor | WindowRuntime]
 
 
@@ -34,11 +44,11 @@ class Segmented:
     # Of a model of one part whose scores are logits (``[output] activation``); None of any other, and of one that is
     # unsure of too much, which is noted.
     probabilities: Probabilities | None
+    # Where the network ran that found this.
+    computed_by: str
 
 
-def segment(
-    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime | Predictors, progress: Progress
-) -> Segmented:
+def segment(volume: Volume, package: ModelPackage, predictor: Opened, progress: Progress) -> Segmented:
     """Segment a volume.
 
     Parts run one after the other, and of each no more stays than its labels.
@@ -46,7 +56,7 @@ def segment(
     Parameters
     ----------
     predictor
-        What was opened for this package.
+        What was opened for this package. What float16 does not hold is done again in float32, and noted.
 
     Raises
     ------
@@ -58,7 +68,27 @@ def segment(
         A network's answer has another shape than the manifest says, holds a value that is no number, or holds
         probabilities where the manifest says logits.
     """
-    predictors = predictor.networks if isinstance(predictor, Predictors) else (predictor,)
+    opened = networks_of(predictor)
+    if not any(isinstance(each, HalfFirst) for each in opened):
+        return _segmented(volume, package, [_exact(each) for each in opened], progress)
+    with contextlib.suppress(NotFiniteError):
+        return _segmented(volume, package, [_half(each) for each in opened], progress)
+    again = _segmented(volume, package, [_exact(each) for each in opened], progress)
+    note = "In float16 a score was no finite number: the network ran again, in float32."
+    return replace(again, notes=(*again.notes, note))
+
+
+def _half(opened: OpenedNetwork) -> Predictor | WindowRuntime:
+    return opened.half if isinstance(opened, HalfFirst) else opened
+
+
+def _exact(opened: OpenedNetwork) -> Predictor | WindowRuntime:
+    return opened.exact() if isinstance(opened, HalfFirst) else opened
+
+
+def _segmented(
+    volume: Volume, package: ModelPackage, predictors: Sequence[Predictor | WindowRuntime], progress: Progress
+) -> Segmented:
     networks = list(zip(package.networks, predictors, strict=True))
     region = None
     if package.crop_model is not None:
@@ -80,6 +110,7 @@ def segment(
         omitted=omitted,
         notes=tuple(notes),
         probabilities=probabilities,
+        computed_by=Predictors(tuple(predictors)).computed_by,
     )
 
 

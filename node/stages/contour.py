@@ -14,7 +14,7 @@ from node.domain.series import SeriesManifest, manifest_from_json
 from node.domain.structures import Provenance
 from node.domain.volume import Volume
 from node.inference.package import ModelPackage
-from node.inference.predictor import Predictor, Predictors, Progress, WindowRuntime
+from node.inference.predictor import Opened, Progress
 from node.pipeline import Contoured, contour_series
 from node.results import Origin, ResultObject
 from node.stages.course import Course, JobWatch, OvertimeError
@@ -31,7 +31,7 @@ class OpenModel:
     """A model package with its loaded network."""
 
     package: ModelPackage
-    predictor: Predictor | WindowRuntime | Predictors
+    predictor: Opened
     # Of the device where the network runs; None on the CPU.
     slot: Slot | None = None
 

@@ -7,18 +7,21 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 import node.results
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import open_predictor
+from node.adapters.onnx_session import OnnxPredictor, open_predictor
 from node.adapters.profile_store import load_profile
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
 from node.domain.forms import Form
 from node.domain.jobs import JobState
 from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
+from node.inference.predictor import HalfFirst
 from node.resources import shipped
 from node.stages.contour import MOST_SETBACKS, RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.course import JobWatch
@@ -155,6 +158,27 @@ def test_a_job_ends_with_its_objects_stored_and_its_deliveries_enqueued() -> Non
     assert world.enqueued == [("deliver", "tps"), ("deliver", "archive")]
     assert {one["name"] for one in world.row["report"]["structures"]} == {"Body", "Bone"}
     assert world.row["report"]["computed_by"].startswith("CPUExecutionProvider")
+
+
+def test_a_result_says_that_its_network_ran_again_in_float32() -> None:
+    class Overflowing:
+        computed_by = "float16"
+
+        def predict(self, network_input: NDArray[np.float32]) -> NDArray[np.float32]:
+            classes = exact.package.output.classes
+            return np.full((1, classes, *network_input.shape[2:]), np.inf, dtype=np.float32)
+
+    exact = opened("body-bones")
+    assert isinstance(exact.predictor, OnnxPredictor)
+    network = exact.predictor
+    both = OpenModel(package=exact.package, predictor=HalfFirst(half=Overflowing(), exact=lambda: network))
+    world = World()
+
+    world.contourer(open_model=lambda _: both)(JOB, 1)
+
+    assert world.row["report"]["computed_by"] == network.computed_by
+    assert any("the network ran again, in float32" in note for note in world.row["report"]["notes"])
+    assert b"CPUExecutionProvider" in world.written["rtstruct-generic-binary.dcm"]
 
 
 def test_a_job_done_again_makes_the_same_bytes() -> None:

@@ -95,13 +95,20 @@ def test_the_fast_model_of_totalsegmentator_says_in_every_voxel_what_it_says_its
 def test_a_package_states_its_origin_its_parity_and_its_golden_test(made: Path) -> None:
     manifest = tomllib.loads((made / "models" / "ct-two-folds" / "model.toml").read_text())
 
-    assert [one["file"] for one in manifest["graphs"]] == ["fold_0.onnx", "fold_1.onnx"]
+    networks, copies = manifest["graphs"][:2], manifest["graphs"][2:]
+    assert [one["file"] for one in networks] == ["fold_0.onnx", "fold_1.onnx"]
+    assert [(one["file"], one["precision"]) for one in copies] == [
+        ("fold_0.f16.onnx", "f16"),
+        ("fold_1.f16.onnx", "f16"),
+    ]
     files = [one["file"] for one in manifest["provenance"]["files"]]
     assert files == ["fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth", "postprocessing.pkl"]
-    exact, as_it_comes = manifest["parity"]
+    exact, as_it_comes, in_half = manifest["parity"]
     assert exact["differing_voxels"] == 0
     assert exact["compared_with"].endswith("sums in float32")
     assert 0 < as_it_comes["differing_voxels"] < 0.005 * as_it_comes["voxels"]
+    assert in_half["compared_with"].startswith("CPUExecutionProvider, float32, onnxruntime ")
+    assert in_half["differing_voxels"] < 0.02 * in_half["voxels"]
     assert manifest["golden"]["differing_voxels"] < 0.02 * exact["voxels"]
     assert not list((made / "models").glob(".*"))
 

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
 from node.adapters.model_store import ModelStore
-from node.adapters.onnx_session import OnnxPredictor, open_predictor
-from node.adapters.onnx_windows import OnnxWindows
+from node.adapters.onnx_session import open_predictor
 from node.domain.grid import Grid
 from node.domain.structures import Code
 from node.domain.volume import Volume
 from node.inference.golden import golden_scan
 from node.inference.package import LoadedPackage
-from node.inference.predictor import Predictors, no_progress
+from node.inference.predictor import Opened, no_progress
 from node.inference.segment import Segmented, segment
 from tests.builders import Orientation, grid
 
@@ -36,7 +35,7 @@ def loaded() -> LoadedPackage:
 
 
 @cache
-def predictor() -> OnnxPredictor | OnnxWindows | Predictors:
+def predictor() -> Opened:
     return open_predictor(loaded(), "cpu", threads=2)
 
 

@@ -12,11 +12,11 @@ from tests.unit.test_model_store import install
 from tests.unit.test_package import MANIFEST
 
 
-def findings(folder: Path, manifest: str, profile: str = "generic") -> dict[str, Finding]:
+def findings(folder: Path, manifest: str, profile: str = "generic", **node: str) -> dict[str, Finding]:
     install(folder / "models", manifest=manifest)
     config = parse(
         {
-            "node": {"data_dir": str(folder), "port": free_port(), "model_dirs": [str(folder / "models")]},
+            "node": {"data_dir": str(folder), "port": free_port(), "model_dirs": [str(folder / "models")], **node},
             "destinations": [{"name": "results", "folder": str(folder), "profile": profile}],
             "routes": [{"name": "ct", "models": ["liver-ct"], "destinations": ["results"]}],
         }
@@ -87,3 +87,20 @@ def test_a_database_of_another_version_fails(tmp_path: Path) -> None:
     assert not found.holds
     assert "another version of Delineate" in found.said
     assert "node.data_dir" in found.what_to_do
+
+
+def test_the_device_that_is_asked_for_is_tried_and_what_is_missing_named(tmp_path: Path) -> None:
+    found = findings(tmp_path, MANIFEST, device="openvino")["device"]
+
+    assert not found.holds
+    assert found.said.startswith("device = 'openvino', precision = 'f32'; cuda")
+    assert "openvino cannot be used: the package onnxruntime-ep-openvino is not installed" in found.said
+    assert "Install the extra 'openvino'" in found.what_to_do
+
+
+def test_the_device_is_told_with_its_precision(tmp_path: Path) -> None:
+    found = findings(tmp_path, MANIFEST, device="cpu")["device"]
+
+    assert found.holds
+    assert found.said.startswith("device = 'cpu', precision = 'f32'; ")
+    assert "openvino" not in found.said

@@ -151,6 +151,24 @@ def test_every_fault_is_named_at_once() -> None:
     assert "delivery.timeout: unknown key — did you mean 'timeout_s'?" in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "said"),
+    [
+        ("auto", "f16", "'f16' needs device = 'cuda', not 'auto'"),
+        ("cpu", "bf16", "'bf16' needs device = 'openvino', not 'cpu'"),
+        ("openvino", "tf32", "'tf32' needs device = 'cuda', not 'openvino'"),
+    ],
+)
+def test_a_precision_that_the_device_does_not_compute_in_is_refused(device: str, precision: str, said: str) -> None:
+    with pytest.raises(SetupError, match=f"node.precision: {said}"):
+        parse(minimal(node={"device": device, "precision": precision}))
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda", "f16"), ("cuda", "tf32"), ("openvino", "bf16")])
+def test_a_precision_that_the_device_computes_in_is_taken(device: str, precision: str) -> None:
+    assert parse(minimal(node={"device": device, "precision": precision})).node.precision == precision
+
+
 def test_a_route_to_nowhere_is_named() -> None:
     routes = [{"name": "a", "models": ["m"], "destinations": ["tsp"]}]
 

@@ -52,6 +52,21 @@ def test_a_right_package_passes_everything(tmp_path: Path) -> None:
     assert found["golden test"].said.startswith("0 of 1008 voxels have another label than in golden.npz; ")
 
 
+def test_a_file_that_only_says_that_it_is_a_copy_in_float16_is_refused(tmp_path: Path) -> None:
+    package = install(tmp_path)
+    copy = thresholds().SerializeToString()
+    (package / "copy.onnx").write_bytes(copy)
+    with (package / "model.toml").open("a") as manifest:
+        manifest.write(
+            f'[[graphs]]\nfile = "copy.onnx"\nsha256 = "{hashlib.sha256(copy).hexdigest()}"\nprecision = "f16"\n'
+        )
+
+    fault = refusal(tmp_path)
+
+    assert fault.subject == "graph copy.onnx"
+    assert "lists with precision f16 holds none, or weights in float32 too" in fault.said
+
+
 def test_a_package_with_a_window_passes_too(tmp_path: Path) -> None:
     install_windowed(tmp_path, classes=3, spacing_mm=(3.0, 1.5, 1.25))
 

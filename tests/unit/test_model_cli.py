@@ -15,6 +15,7 @@ from node.inference.golden import axial_grid
 from node.inference.memory import bytes_for
 from node.inference.predictor import Room
 from tests.model_packages import NAME, install, install_parts, labels_of, scan
+from tests.unit.test_measuring import installed
 from tests.unit.test_segment import PACKAGE
 
 
@@ -114,6 +115,22 @@ def test_a_package_is_verified_by_its_name_or_its_folder(tmp_path: Path) -> None
     assert by_name.exit_code == by_folder.exit_code == 0
     assert "ok   golden test: 0 of 1008 voxels" in by_name.stdout
     assert all(finding["holds"] for finding in told(by_folder))
+
+
+def test_what_is_measured_of_a_package_is_told_and_shown(tmp_path: Path) -> None:
+    installed(tmp_path)
+
+    measured = run("measure", str(tmp_path / NAME))
+    shown = run("show", NAME, "--model-dir", str(tmp_path))
+
+    assert measured.exit_code == 0
+    assert f"added {tmp_path / NAME / 'graph.f16.onnx'}" in measured.stdout
+    line = (
+        r"\d+ of 1024 voxels differ from CPUExecutionProvider, float32, .* on float16, rounded after every operator, "
+    )
+    assert re.search(line, measured.stdout)
+    assert re.search(line, shown.stdout)
+    assert "graph.f16.onnx (copy in float16, for CUDA), SHA-256 " in shown.stdout
 
 
 def test_a_package_that_fails_ends_with_1_and_says_what_to_do(tmp_path: Path) -> None:

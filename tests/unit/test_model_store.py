@@ -48,6 +48,22 @@ def test_a_changed_graph_is_refused(tmp_path: Path) -> None:
         ModelStore([tmp_path]).load("liver-ct")
 
 
+def test_a_copy_in_float16_is_verified_as_the_network_is(tmp_path: Path) -> None:
+    package = install(tmp_path)
+    copy = f'[[graphs]]\nfile = "copy.onnx"\nsha256 = "{hashlib.sha256(b"a copy").hexdigest()}"\nprecision = "f16"\n'
+    with (package / "model.toml").open("a") as manifest:
+        manifest.write(copy)
+    (package / "copy.onnx").write_bytes(b"a copy")
+
+    loaded = ModelStore([tmp_path]).load("liver-ct")
+
+    assert loaded.graph_paths == (package.resolve() / "graph.onnx",)
+    assert loaded.half_paths == (package.resolve() / "copy.onnx",)
+    (package / "copy.onnx").write_bytes(b"another")
+    with pytest.raises(SetupError, match=r"liver-ct/copy\.onnx has SHA-256 "):
+        ModelStore([tmp_path]).load("liver-ct")
+
+
 def test_a_missing_graph_is_refused(tmp_path: Path) -> None:
     (install(tmp_path) / "graph.onnx").unlink()
 

@@ -100,6 +100,23 @@ def test_a_whole_manifest_becomes_values() -> None:
     )
 
 
+def test_a_graph_may_be_a_copy_in_float16() -> None:
+    copies = "".join(
+        f'[[graphs]]\nfile = "fold_{fold}.f16.onnx"\nsha256 = "{"0d" * 32}"\nprecision = "f16"\n' for fold in (0, 1)
+    )
+
+    package = parse_manifest(MANIFEST + copies)
+
+    assert [graph.precision for graph in package.graphs] == ["f32", "f32", "f16", "f16"]
+
+
+def test_copies_in_float16_are_of_all_networks_or_of_none() -> None:
+    copy = f'[[graphs]]\nfile = "fold_0.f16.onnx"\nsha256 = "{"0d" * 32}"\nprecision = "f16"\n'
+
+    with pytest.raises(SetupError, match="graphs holds 1 copies in f16 of 2 networks: one each, or none"):
+        parse_manifest(MANIFEST + copy)
+
+
 def test_what_may_be_left_out_is_as_nnunet_has_it() -> None:
     optional = "axis_order|resample|order|separate_slices|order_between_slices|crop|step|gaussian_sigma|mirror_axes"
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,24 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from node.adapters.onnx_session import PROBE_GRAPH, OnnxPredictor, cuda_not_usable_because, devices, open_predictor
+from node.adapters.onnx_session import (
+    PROBE_GRAPH,
+    OnnxPredictor,
+    _Device,
+    _opened_in_half,
+    cuda_not_usable_because,
+    devices,
+    open_predictor,
+)
+from node.convert.copies import half_copy
 from node.domain.errors import ResourceError, SetupError
+from node.inference.devices import DeviceName, Precision
+from node.inference.network_tables import Output
 from node.inference.package import LoadedPackage
+from node.inference.predictor import HalfFirst
+from tests import windowed
 from tests.unit.test_segment import PACKAGE
+from tests.windowed import thresholds
 
 needs_no_cuda = pytest.mark.skipif(cuda_not_usable_because() is None, reason="CUDA is usable here")
 needs_cuda = pytest.mark.skipif(cuda_not_usable_because() is not None, reason="CUDA is not usable here")
@@ -92,12 +107,87 @@ def test_looking_for_a_gpu_in_vain_writes_nothing(tmp_path: Path, capfd: pytest.
 
 
 def test_devices_name_the_cpu_and_the_gpu_with_the_reason() -> None:
-    cpu, gpu = devices()
+    cpu, gpu, _ = devices()
 
     assert (cpu.name, cpu.usable) == ("cpu", True)
     assert gpu.name == "cuda:0"
     assert gpu.usable is (cuda_not_usable_because() is None)
     assert gpu.detail
+
+
+def test_openvino_without_its_extra_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="the package onnxruntime-ep-openvino is not installed") as refused:
+        open_predictor(saved(tmp_path, doubling()), "openvino")
+
+    assert "Install the extra `openvino`" in refused.value.remedy
+    assert devices()[-1].detail == "the package onnxruntime-ep-openvino is not installed"
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "f16"), ("auto", "tf32"), ("openvino", "f16")])
+def test_a_precision_that_the_device_does_not_compute_in_is_refused(
+    tmp_path: Path, device: DeviceName, precision: Precision
+) -> None:
+    with pytest.raises(SetupError, match=f"The precision '{precision}' needs device = 'cuda', not '{device}'"):
+        open_predictor(saved(tmp_path, doubling()), device, precision=precision)
+
+
+# Only CUDA computes in float16; what is opened when is the same on the CPU.
+HALF = _Device(threads=1, precision="f16")
+
+
+def with_copy(folder: Path) -> LoadedPackage:
+    network = thresholds((1, 1, 1))
+    paths = [folder / "graph.onnx", folder / "copy.onnx"]
+    for path, model in zip(paths, (network, half_copy(network)), strict=True):
+        path.write_bytes(model.SerializeToString())
+    return LoadedPackage(package=PACKAGE, graph_paths=tuple(paths[:1]), half_paths=tuple(paths[1:]))
+
+
+def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite_number(tmp_path: Path) -> None:
+    loaded = with_copy(tmp_path)
+
+    opened = _opened_in_half(loaded, HALF, "rerun")
+
+    assert isinstance(opened, HalfFirst)
+    assert opened.computed_by == (
+        f"CPUExecutionProvider, float16, onnxruntime {ort.__version__} (how many labels differ was not measured)"
+    )
+    exact = opened.exact()
+    assert exact is opened.exact()
+    assert exact.computed_by == (
+        f"CPUExecutionProvider (again: in float16 a score was no finite number), float32, onnxruntime {ort.__version__}"
+    )
+
+
+def test_a_copy_in_float16_runs_alone_where_nothing_is_to_run_again(tmp_path: Path) -> None:
+    assert isinstance(_opened_in_half(with_copy(tmp_path), HALF, "refuse"), OnnxPredictor)
+
+
+def test_a_file_that_is_no_copy_in_float16_does_not_run_as_one(tmp_path: Path) -> None:
+    loaded = with_copy(tmp_path)
+
+    with pytest.raises(SetupError, match="lists with precision f16 holds none"):
+        _opened_in_half(replace(loaded, half_paths=loaded.graph_paths), HALF, "rerun")
+
+
+def test_a_package_without_a_copy_in_float16_runs_in_float32_and_says_why(tmp_path: Path) -> None:
+    opened = _opened_in_half(saved(tmp_path, doubling()), HALF, "rerun")
+
+    expected = f"CPUExecutionProvider (the package has no copy in float16), float32, onnxruntime {ort.__version__}"
+    assert opened.computed_by == expected
+
+
+@needs_cuda
+@pytest.mark.parametrize(("precision", "said"), [("f32", "float32"), ("tf32", "TF32"), ("f16", "float16")])
+def test_a_network_runs_by_cuda_in_each_precision_and_says_so(tmp_path: Path, precision: Precision, said: str) -> None:
+    patch = (16, 16, 16)
+    loaded = windowed.saved(tmp_path, windowed.windowed_input(patch), Output(classes=5), windowed.u_net(patch))
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(half_copy(windowed.u_net(patch)).SerializeToString())
+
+    opened = open_predictor(replace(loaded, half_paths=(copy,)), "cuda", precision=precision)
+
+    assert opened.computed_by.startswith(f"CUDAExecutionProvider, {said}, onnxruntime ")
 
 
 def test_a_gpu_number_that_does_not_exist_is_no_gpu() -> None:

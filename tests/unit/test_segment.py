@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from node.domain.errors import SetupError
+from node.domain.errors import NotFiniteError, SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
 from node.inference import probabilities
 from node.inference.network_tables import GraphFile, InputSpecification, Output
 from node.inference.package import Gate, ModelPackage, Relabel
 from node.inference.parts import Network, whole_package
-from node.inference.predictor import no_progress
+from node.inference.predictor import HalfFirst, no_progress
 from node.inference.segment import segment
 from tests.builders import definition, grid
 
@@ -249,3 +249,39 @@ def test_what_is_unsure_of_too_much_is_noted(monkeypatch: pytest.MonkeyPatch) ->
 
     assert found.probabilities is None
     assert found.notes[-1].startswith("The model is unsure of too much for its probabilities to be kept")
+
+
+NOT_FINITE = np.full((1, 3, 6, 24, 40), np.inf, dtype=np.float32)
+
+
+class ExactNetwork(ThresholdNetwork):
+    computed_by = "exact arithmetic"
+
+
+def test_a_score_that_float16_cannot_hold_lets_the_network_run_again_in_float32() -> None:
+    opened = HalfFirst(half=BrokenNetwork(NOT_FINITE), exact=ExactNetwork)
+
+    found = segment(volume(grid()), PACKAGE, opened, no_progress)
+
+    np.testing.assert_array_equal(
+        found.label_map.labels, segment(volume(grid()), PACKAGE, ExactNetwork(), no_progress).label_map.labels
+    )
+    assert found.computed_by == "exact arithmetic"
+    assert "In float16 a score was no finite number: the network ran again, in float32." in found.notes
+
+
+def test_what_float16_holds_is_not_done_again() -> None:
+    def again() -> ExactNetwork:
+        pytest.fail("it ran again")
+
+    found = segment(volume(grid()), PACKAGE, HalfFirst(half=ThresholdNetwork(), exact=again), no_progress)
+
+    assert found.computed_by == "arithmetic"
+    assert not any("float16" in note for note in found.notes)
+
+
+def test_a_score_that_float32_cannot_hold_either_is_refused() -> None:
+    opened = HalfFirst(half=BrokenNetwork(NOT_FINITE), exact=lambda: BrokenNetwork(NOT_FINITE))
+
+    with pytest.raises(NotFiniteError, match="answered with a value that is no finite number"):
+        segment(volume(grid()), PACKAGE, opened, no_progress)
