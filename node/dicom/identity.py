@@ -4,6 +4,7 @@ Nothing is invented. A value that breaks its VR in the source is left empty, nev
 another identifier.
 """
 
+import copy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -120,14 +121,14 @@ def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
         if element is None:
             setattr(result, keyword, None)
         else:
-            result.add(element)
+            result.add(_of_known_length(element))
     removed = [element for keyword in DEIDENTIFICATION if (element := valid_element(header, keyword)) is not None]
     for element in removed if len(removed) > 1 else []:
-        result.add(element)
+        result.add(_of_known_length(element))
     for keyword in TYPE_3:
         element = valid_element(header, keyword)
         if element is not None:
-            result.add(element)
+            result.add(_of_known_length(element))
 
 
 def left_empty(header: Dataset) -> tuple[str, ...]:
@@ -169,6 +170,19 @@ def moment(provenance: Provenance, header: Dataset) -> datetime:
 def date_and_time(when: datetime) -> tuple[str, str]:
     """Give DA and TM."""
     return when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
+
+
+def _of_known_length(element: DataElement) -> DataElement:
+    """Give an element of its own, in which every sequence and item has its length, whatever the source's have."""
+    result = copy.deepcopy(element)
+    within = [result]
+    while within:
+        one = within.pop()
+        one.is_undefined_length = False
+        for item in one.value if one.VR == "SQ" else ():
+            item.is_undefined_length_sequence_item = False
+            within.extend(item)
+    return result
 
 
 def _obeys(element: DataElement) -> bool:

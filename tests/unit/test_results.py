@@ -208,3 +208,22 @@ def test_images_compressed_with_loss_are_told() -> None:
     made = results({"tps": wants()}, changed=lossy)
 
     assert made.notes == ("The images were compressed with loss.",)
+
+
+def test_images_with_sequences_of_undefined_length_have_results_too() -> None:
+    def unmeasured(header: Dataset) -> None:
+        facility, issuer, other = Dataset(), Dataset(), Dataset()
+        facility.CodeValue, facility.CodingSchemeDesignator, facility.CodeMeaning = "1", "99X", "Elsewhere"
+        issuer.AssigningFacilitySequence = [facility]
+        other.PatientID, other.IssuerOfPatientIDQualifiersSequence = "P-2", [issuer]
+        header.OtherPatientIDsSequence = [other]
+        header["OtherPatientIDsSequence"].is_undefined_length = True
+        other["IssuerOfPatientIDQualifiersSequence"].is_undefined_length = True
+        for item in (facility, issuer, other):
+            item.is_undefined_length_sequence_item = True
+
+    made = results({"tps": wants()}, changed=unmeasured)
+
+    for uid in made.offers["tps"][0]:
+        issuers = read(made, uid).OtherPatientIDsSequence[0].IssuerOfPatientIDQualifiersSequence
+        assert issuers[0].AssigningFacilitySequence[0].CodeMeaning == "Elsewhere"
