@@ -1,7 +1,7 @@
 """From a label map to the objects of every form that a destination wants, each read back and checked."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import pydicom
@@ -144,9 +144,14 @@ class _Writer:
             )
         structures = self._drawings[drawing].structures
         if profile.empty_structures == "list":
-            nothing = [Structure(definition=one, contours=(), volume_cm3=0.0) for one in self.drawn.omitted]
+            nothing = [Structure(definition=one, contours=(), volume_cm3=0.0) for one in self._omitted]
             structures = (*structures, *nothing)
         return StructureSet(structures=structures, omitted=self.drawn.reasons)
+
+    @property
+    def _omitted(self) -> list[StructureDefinition]:
+        # Voxels of what is not believed are in the label map still, and of no structure.
+        return [replace(one, label_values=()) for one in self.drawn.omitted]
 
     def _hindrances(self, wanted: SegmentationEncoding) -> dict[SegmentationEncoding, str]:
         hindrances: dict[SegmentationEncoding, str] = {}
@@ -201,13 +206,13 @@ class _Writer:
             )
             written = _written(dataset)
             self.phase("verify rtstruct")
-            definitions = [structure.definition for structure in structure_set.structures]
             fault = _fault(
                 lambda: verify_identity(written, origin.source),
                 lambda: verify_rtstruct(
                     written,
                     self.drawn.label_map,
-                    definitions,
+                    # All that was found, not what was drawn: a structure that was lost on the way is a fault.
+                    [*self.drawn.found, *self._omitted],
                     origin.manifest,
                     names,
                     segmentation_uid=reference.sop_instance_uid if reference else None,
