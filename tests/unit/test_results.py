@@ -9,8 +9,8 @@ import pytest
 from pydicom import Dataset, config, dcmread
 
 from node.domain.contours import build_structures
-from node.domain.errors import VerificationError
-from node.domain.forms import Form
+from node.domain.errors import SetupError, VerificationError
+from node.domain.forms import Form, refuse_namesakes
 from node.domain.profiles import Profile
 from node.domain.routing import OutputKind, SegmentationEncoding
 from node.domain.structures import Omitted, StructureDefinition, StructureSet
@@ -69,6 +69,13 @@ def test_destinations_that_want_the_same_share_the_objects() -> None:
     assert len(made.objects) == 2
     assert made.offers["tps"] == made.offers["archive"]
     assert [one.kind for one in made.objects] == ["rtstruct", "seg"]
+
+
+def test_two_profiles_of_one_name_are_refused_for_one_would_stand_for_both() -> None:
+    refuse_namesakes({"tps": wants(GENERIC), "archive": wants(replace(GENERIC), "labelmap"), "old": wants(SHORT)})
+
+    with pytest.raises(SetupError, match="Two different profiles are called 'generic'"):
+        refuse_namesakes({"tps": wants(GENERIC), "old": wants(replace(SHORT, name="generic"))})
 
 
 def test_a_label_map_is_offered_first_and_each_structure_set_names_the_segmentation_beside_it() -> None:
