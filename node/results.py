@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_description
 from node.dicom.identity import left_empty
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation, why_no_labelmap
-from node.dicom.verify_identity import verify_identity
+from node.dicom.verify_identity import verify_acquisition, verify_identity
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
@@ -181,6 +181,7 @@ class _Writer:
             self.phase("verify seg")
             fault = _fault(
                 lambda: verify_identity(written, origin.source),
+                lambda: verify_acquisition(written, origin.source, origin.manifest.grid),
                 lambda: verify_segmentation(written, drawn.label_map, drawn.found, origin.manifest, encoding),
             )
             self.objects[key] = _object("seg", encoding, dataset, written, fault)
