@@ -8,7 +8,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
@@ -135,9 +135,15 @@ def left_empty(header: Dataset) -> tuple[str, ...]:
     """Name the attributes of patient and study whose value in the source breaks its VR: results have none."""
     return tuple(
         keyword
-        for keyword in TYPE_2
-        if keyword in header and not header[keyword].is_empty and valid_element(header, keyword) is None
+        for keyword in (*TYPE_2, *TYPE_3)
+        if _has_value(header, keyword) and valid_element(header, keyword) is None
     )
+
+
+def _has_value(header: Dataset, keyword: str) -> bool:
+    """Tell whether the header has a value, be it one that cannot be read as its VR."""
+    value = header.get_item(keyword).value if keyword in header else None
+    return bool(value.strip(b" \0") if isinstance(value, bytes) else value)
 
 
 def valid_element(header: Dataset, keyword: str) -> DataElement | None:
@@ -212,5 +218,5 @@ def _value_obeys(element: DataElement, value: str) -> bool:
 def _is_date(value: str) -> bool:
     if re.fullmatch(r"\d{8}", value) is None:
         return False
-    datetime.strptime(value, "%Y%m%d").astimezone()
+    date(int(value[:4]), int(value[4:6]), int(value[6:]))
     return True
