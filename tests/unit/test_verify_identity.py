@@ -68,6 +68,9 @@ def test_a_value_that_results_cannot_hold_is_empty_and_passes() -> None:
         ("StudyInstanceUID", "2.25.7"),
         ("SpecificCharacterSet", "ISO_IR 192"),
         ("IssuerOfPatientID", "ELSEWHERE"),
+        ("StudyDescription", "Another"),
+        ("PatientWeight", "80"),
+        ("TimezoneOffsetFromUTC", "+0900"),
     ],
 )
 def test_another_patient_or_study_is_caught_and_not_named(keyword: str, value: str) -> None:
@@ -78,6 +81,29 @@ def test_another_patient_or_study_is_caught_and_not_named(keyword: str, value: s
         with pytest.raises(VerificationError, match=keyword) as caught:
             verify_identity(written(result), source)
         assert not value or value not in caught.value.reason
+
+
+def test_a_value_that_breaks_its_vr_is_caught_where_the_images_have_none() -> None:
+    source = ct_series(grid())
+    for header in source:
+        header.PatientSex = ""
+
+    for result in results(source):
+        result.PatientSex = "MALE"
+        with pytest.raises(VerificationError, match="PatientSex"):
+            verify_identity(written(result), source)
+
+
+@pytest.mark.parametrize("name", ["iso_ir 100", "ISO-IR 100", "ISO 2022 IR 100", ["", "ISO 2022 IR 87"]])
+@pytest.mark.filterwarnings("ignore:.*encoding.*:UserWarning")
+def test_a_character_set_called_otherwise_than_by_the_standard_passes(name: str | list[str]) -> None:
+    source = ct_series(grid())
+    with config.disable_value_validation():
+        for header in source:
+            header.SpecificCharacterSet = name
+
+    for result in results(source):
+        verify_identity(written(result), source)
 
 
 def test_what_is_no_object_is_caught() -> None:
