@@ -741,6 +741,14 @@ def index_of_the_first_plane(value: int) -> Change:
     return change
 
 
+def exchanged_planes(dataset: Dataset) -> None:
+    """Count two neighbouring planes the wrong way round, in all frames."""
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        content = groups.FrameContentSequence[0]
+        segment, plane = content.DimensionIndexValues
+        content.DimensionIndexValues = [segment, {1: 2, 2: 1}.get(plane, plane)]
+
+
 def last_segment(dataset: Dataset) -> None:
     groups = dataset.PerFrameFunctionalGroupsSequence[-1]
     groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 1
@@ -780,6 +788,7 @@ LAST_FRAME_FAULTS: list[tuple[Change, str]] = [
     (index_of_the_first_plane(0), "dimension index"),
     (index_of_the_first_plane(2), "dimension index"),
     (index_of_the_first_plane(70), "dimension index"),
+    (exchanged_planes, "dimension index"),
     (last_segment, "two frames|dimension index"),
     (last_position, "away from the image"),
     (last_source, "away from the image"),
