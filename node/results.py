@@ -1,7 +1,7 @@
 """From a label map to the objects of every form that a destination wants, each read back and checked."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 
 import pydicom
@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_description
 from node.dicom.identity import left_empty
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation, why_no_labelmap
-from node.dicom.verify_identity import verify_identity
+from node.dicom.verify_identity import verify_acquisition, verify_identity
 from node.dicom.verify_rtstruct import verify_rtstruct
 from node.dicom.verify_segmentation import verify_segmentation
 from node.domain.contours import build_structures
@@ -144,9 +144,14 @@ class _Writer:
             )
         structures = self._drawings[drawing].structures
         if profile.empty_structures == "list":
-            nothing = [Structure(definition=one, contours=(), volume_cm3=0.0) for one in self.drawn.omitted]
+            nothing = [Structure(definition=one, contours=(), volume_cm3=0.0) for one in self._omitted]
             structures = (*structures, *nothing)
         return StructureSet(structures=structures, omitted=self.drawn.reasons)
+
+    @property
+    def _omitted(self) -> list[StructureDefinition]:
+        # Voxels of what is not believed are in the label map still, and of no structure.
+        return [replace(one, label_values=()) for one in self.drawn.omitted]
 
     def _hindrances(self, wanted: SegmentationEncoding) -> dict[SegmentationEncoding, str]:
         hindrances: dict[SegmentationEncoding, str] = {}
@@ -176,6 +181,7 @@ class _Writer:
             self.phase("verify seg")
             fault = _fault(
                 lambda: verify_identity(written, origin.source),
+                lambda: verify_acquisition(written, origin.source, origin.manifest.grid),
                 lambda: verify_segmentation(written, drawn.label_map, drawn.found, origin.manifest, encoding),
             )
             self.objects[key] = _object("seg", encoding, dataset, written, fault)
@@ -201,13 +207,13 @@ class _Writer:
             )
             written = _written(dataset)
             self.phase("verify rtstruct")
-            definitions = [structure.definition for structure in structure_set.structures]
             fault = _fault(
                 lambda: verify_identity(written, origin.source),
                 lambda: verify_rtstruct(
                     written,
                     self.drawn.label_map,
-                    definitions,
+                    # All that was found, not what was drawn: a structure that was lost on the way is a fault.
+                    [*self.drawn.found, *self._omitted],
                     origin.manifest,
                     names,
                     segmentation_uid=reference.sop_instance_uid if reference else None,

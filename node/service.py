@@ -43,7 +43,7 @@ from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
 from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
-from node.domain.forms import Form, Forms
+from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
 from node.log import log
 from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
@@ -380,11 +380,12 @@ def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
     Raises
     ------
     SetupError
-        A profile is not there, or wrong.
+        A profile is not there, or wrong, or two share a name.
     """
     forms = {
         one.name: Form(profile=load_profile(one.profile), segmentation=one.segmentation) for one in config.destinations
     }
+    refuse_namesakes(forms)
 
     def forms_of_destinations(names: Sequence[str]) -> Forms:
         for name in names:

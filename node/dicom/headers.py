@@ -185,6 +185,16 @@ def functional_group(dataset: Dataset, frame_number: int, keyword: str) -> Datas
     return None
 
 
+def slice_thickness_mm(header: Dataset, plane: Plane) -> float | None:
+    """Give the Slice Thickness that an instance states of one of its planes; None where it states none."""
+    measures = functional_group(header, plane.frame_number or 1, "PixelMeasuresSequence") or header
+    try:
+        thickness_mm = float(measures.get("SliceThickness") or 0)
+    except _UNREADABLE:
+        return None
+    return thickness_mm if 0 < thickness_mm < math.inf else None
+
+
 def _received_instance(dataset: Dataset, pixel_digest: str, received_at: float, file_name: str) -> ReceivedInstance:
     sop_instance_uid = _required_uid(dataset, "SOPInstanceUID")
     image_type = _strings(dataset, "ImageType")

@@ -4,10 +4,11 @@ Nothing is invented. A value that breaks its VR in the source is left empty, nev
 another identifier.
 """
 
+import copy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
@@ -120,23 +121,29 @@ def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
         if element is None:
             setattr(result, keyword, None)
         else:
-            result.add(element)
+            result.add(_of_known_length(element))
     removed = [element for keyword in DEIDENTIFICATION if (element := valid_element(header, keyword)) is not None]
     for element in removed if len(removed) > 1 else []:
-        result.add(element)
+        result.add(_of_known_length(element))
     for keyword in TYPE_3:
         element = valid_element(header, keyword)
         if element is not None:
-            result.add(element)
+            result.add(_of_known_length(element))
 
 
 def left_empty(header: Dataset) -> tuple[str, ...]:
     """Name the attributes of patient and study whose value in the source breaks its VR: results have none."""
     return tuple(
         keyword
-        for keyword in TYPE_2
-        if keyword in header and not header[keyword].is_empty and valid_element(header, keyword) is None
+        for keyword in (*TYPE_2, *TYPE_3)
+        if _has_value(header, keyword) and valid_element(header, keyword) is None
     )
+
+
+def _has_value(header: Dataset, keyword: str) -> bool:
+    """Tell whether the header has a value, be it one that cannot be read as its VR."""
+    value = header.get_item(keyword).value if keyword in header else None
+    return bool(value.strip(b" \0") if isinstance(value, bytes) else value)
 
 
 def valid_element(header: Dataset, keyword: str) -> DataElement | None:
@@ -171,6 +178,19 @@ def date_and_time(when: datetime) -> tuple[str, str]:
     return when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
 
 
+def _of_known_length(element: DataElement) -> DataElement:
+    """Give an element of its own, in which every sequence and item has its length, whatever the source's have."""
+    result = copy.deepcopy(element)
+    within = [result]
+    while within:
+        one = within.pop()
+        one.is_undefined_length = False
+        for item in one.value if one.VR == "SQ" else ():
+            item.is_undefined_length_sequence_item = False
+            within.extend(item)
+    return result
+
+
 def _obeys(element: DataElement) -> bool:
     if element.VR == "SQ":
         return all(_obeys(inner) for item in element.value for inner in item if not inner.is_empty)
@@ -198,5 +218,5 @@ def _value_obeys(element: DataElement, value: str) -> bool:
 def _is_date(value: str) -> bool:
     if re.fullmatch(r"\d{8}", value) is None:
         return False
-    datetime.strptime(value, "%Y%m%d").astimezone()
+    date(int(value[:4]), int(value[4:6]), int(value[6:]))
     return True

@@ -27,6 +27,29 @@ class Required:
     type_2: tuple[str, ...] = ()
 
 
+def code_in(within: tuple[str, ...], type_1: tuple[str, ...] = CODE) -> Required:
+    """Require a code in each item of a sequence."""
+    return Required(module="Code Sequence Macro", clause="table 8.8-1", within=within, type_1=type_1)
+
+
+OF_EVERY_RESULT: Sequence[Required] = (
+    Required(module="SOP Common", clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
+    Required(module="Patient", clause="C.7.1.1", type_2=("PatientName", "PatientID", "PatientBirthDate", "PatientSex")),
+    Required(
+        module="General Study",
+        clause="C.7.2.1",
+        type_1=("StudyInstanceUID",),
+        type_2=("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    ),
+    Required(
+        module="Frame of Reference",
+        clause="C.7.4.1",
+        type_1=("FrameOfReferenceUID",),
+        type_2=("PositionReferenceIndicator",),
+    ),
+)
+
+
 def verify_required(data_set: Item, attributes: Sequence[Required]) -> None:
     """Raise VerificationError unless every required attribute is there, those of type 1 with a value."""
     for required in attributes:

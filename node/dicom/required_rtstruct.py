@@ -4,7 +4,7 @@ Some of type 3 are asked for as if they were of type 1, because our results alwa
 them.
 """
 
-from node.dicom.required_attributes import CODE, REFERENCE, Required
+from node.dicom.required_attributes import OF_EVERY_RESULT, REFERENCE, Required, code_in
 
 _REFERENCED_FRAME = ("ReferencedFrameOfReferenceSequence",)
 _REFERENCED_STUDY = (*_REFERENCED_FRAME, "RTReferencedStudySequence")
@@ -13,18 +13,7 @@ _OBSERVATION = ("RTROIObservationsSequence",)
 _IDENTIFICATION = (*_OBSERVATION, "RTROIIdentificationCodeSequence")
 
 REQUIRED = (
-    Required(module="SOP Common", clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
-    Required(
-        module="Patient",
-        clause="C.7.1.1",
-        type_2=("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    ),
-    Required(
-        module="General Study",
-        clause="C.7.2.1",
-        type_1=("StudyInstanceUID",),
-        type_2=("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
-    ),
+    *OF_EVERY_RESULT,
     Required(
         module="RT Series",
         clause="C.8.8.1",
@@ -32,12 +21,6 @@ REQUIRED = (
         type_2=("SeriesNumber", "OperatorsName"),
     ),
     Required(module="General Equipment", clause="C.7.5.1", type_2=("Manufacturer",)),
-    Required(
-        module="Frame of Reference",
-        clause="C.7.4.1",
-        type_1=("FrameOfReferenceUID",),
-        type_2=("PositionReferenceIndicator",),
-    ),
     Required(
         module="Structure Set",
         clause="C.8.8.5",
@@ -110,18 +93,8 @@ REQUIRED = (
         ),
         type_2=("RTROIInterpretedType", "ROIInterpreter"),
     ),
-    Required(
-        module="Code Sequence Macro",
-        clause="table 8.8-1",
-        within=(*_OBSERVATION, "SegmentedPropertyCategoryCodeSequence"),
-        type_1=CODE,
-    ),
-    Required(module="Code Sequence Macro", clause="table 8.8-1", within=_IDENTIFICATION, type_1=CODE),
-    Required(
-        module="Code Sequence Macro",
-        clause="table 8.8-1",
-        within=(*_IDENTIFICATION, "SegmentedPropertyTypeModifierCodeSequence"),
-        type_1=CODE,
-    ),
+    code_in((*_OBSERVATION, "SegmentedPropertyCategoryCodeSequence")),
+    code_in(_IDENTIFICATION),
+    code_in((*_IDENTIFICATION, "SegmentedPropertyTypeModifierCodeSequence")),
     Required(module="Approval", clause="C.8.8.16", type_1=("ApprovalStatus",)),
 )

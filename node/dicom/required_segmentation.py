@@ -5,7 +5,7 @@ Modules that are mandatory for what we write.
 
 from collections.abc import Mapping, Sequence
 
-from node.dicom.required_attributes import CODE, REFERENCE, Required
+from node.dicom.required_attributes import CODE, OF_EVERY_RESULT, REFERENCE, Required, code_in
 from node.domain.routing import SegmentationEncoding
 
 _SHARED_GROUPS = ("SharedFunctionalGroupsSequence",)
@@ -17,21 +17,8 @@ _SOURCE = (*_DERIVATION, "SourceImageSequence")
 _SHORT_CODE = ("CodeValue", *CODE)
 
 OBJECT: Sequence[Required] = (
-    Required(module="SOP Common", clause="C.12.1", type_1=("SOPClassUID", "SOPInstanceUID")),
-    Required(module="Patient", clause="C.7.1.1", type_2=("PatientName", "PatientID", "PatientBirthDate", "PatientSex")),
-    Required(
-        module="General Study",
-        clause="C.7.2.1",
-        type_1=("StudyInstanceUID",),
-        type_2=("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
-    ),
+    *OF_EVERY_RESULT,
     Required(module="Segmentation Series", clause="C.8.20.1", type_1=("Modality", "SeriesInstanceUID", "SeriesNumber")),
-    Required(
-        module="Frame of Reference",
-        clause="C.7.4.1",
-        type_1=("FrameOfReferenceUID",),
-        type_2=("PositionReferenceIndicator",),
-    ),
     Required(
         module="Enhanced General Equipment",
         clause="C.7.5.2",
@@ -118,10 +105,8 @@ OBJECT: Sequence[Required] = (
             "SegmentedPropertyTypeCodeSequence",
         ),
     ),
-    *(
-        Required(module="Code Sequence Macro", clause="table 8.8-1", within=(*_SEGMENT, sequence), type_1=CODE)
-        for sequence in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence")
-    ),
+    code_in((*_SEGMENT, "SegmentedPropertyCategoryCodeSequence")),
+    code_in((*_SEGMENT, "SegmentedPropertyTypeCodeSequence")),
     Required(module="Common Instance Reference", clause="C.12.2", type_1=_REFERENCED_SERIES),
     Required(
         module="Common Instance Reference",
@@ -164,10 +149,8 @@ FRAME: Sequence[Required] = (
         within=_SOURCE,
         type_1=(*REFERENCE, "PurposeOfReferenceCodeSequence"),
     ),
-    *(
-        Required(module="Code Sequence Macro", clause="table 8.8-1", within=within, type_1=_SHORT_CODE)
-        for within in ((*_DERIVATION, "DerivationCodeSequence"), (*_SOURCE, "PurposeOfReferenceCodeSequence"))
-    ),
+    code_in((*_DERIVATION, "DerivationCodeSequence"), _SHORT_CODE),
+    code_in((*_SOURCE, "PurposeOfReferenceCodeSequence"), _SHORT_CODE),
     Required(module="Plane Position", clause="C.7.6.16.2.3", type_1=("PlanePositionSequence",)),
     Required(
         module="Plane Position",

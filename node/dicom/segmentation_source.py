@@ -9,17 +9,25 @@ from collections.abc import Mapping
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
+from node.dicom.headers import slice_thickness_mm
 from node.dicom.identity import TYPE_2, valid_element
-from node.domain.grid import Grid, Plane
+from node.domain.grid import Plane
 from node.domain.series import SeriesManifest
 
 
 def source_headers(manifest: SeriesManifest, headers: Mapping[str, Dataset]) -> list[Dataset]:
     """Give a clean single-frame header of one pixel for each plane, in order; ``plane_index`` tells which is which."""
-    return [
+    sources = [
         _source(plane, number, headers[plane.sop_instance_uid], manifest)
         for number, plane in enumerate(manifest.grid.planes, start=1)
     ]
+    # A mask drawn on lossy images, be it only some of them, stays marked (PS3.3 C.8.20.2).
+    lossy = next((header for header in headers.values() if header.get("LossyImageCompression") == "01"), Dataset())
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if (element := valid_element(lossy, keyword)) is not None:
+            for source in sources:
+                source.add(element)
+    return sources
 
 
 def plane_index(reference: Dataset) -> int:
@@ -44,28 +52,14 @@ def _source(plane: Plane, number: int, header: Dataset, manifest: SeriesManifest
     source.ImagePositionPatient = [_decimal(value) for value in plane.position_lps_mm]
     source.ImageOrientationPatient = [_decimal(value) for value in first.orientation]
     source.PixelSpacing = [_decimal(value) for value in first.pixel_spacing_mm]
-    source.SliceThickness = _decimal(_thickness_mm(header, manifest.grid))
-    if header.get("LossyImageCompression") == "01":
-        # A mask drawn on a lossy image stays marked (PS3.3 C.8.20.2).
-        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            element = valid_element(header, keyword)
-            if element is not None:
-                source.add(element)
+    thickness_mm = slice_thickness_mm(header, plane) or manifest.grid.slice_spacing_mm or 1.0
+    source.SliceThickness = _decimal(thickness_mm)
     return source
 
 
 def _placeholder(number: int) -> str:
     """Give the UID that stands for a plane until its instance and frame are put there."""
     return f"2.25.0.{number}"  # no real UID: its second last component is 0 below the UUID root
-
-
-def _thickness_mm(header: Dataset, grid: Grid) -> float:
-    """Give the stated Slice Thickness, or where it is missing, as in most multi-frame headers, the slices' distance."""
-    try:
-        stated = float(header.get("SliceThickness") or 0)
-    except (ValueError, TypeError):
-        stated = 0.0
-    return stated if stated > 0 else grid.slice_spacing_mm or 1.0
 
 
 def _decimal(value: float) -> str:

@@ -62,9 +62,15 @@ class Places:
             self._add(*bounds)
 
     def verify_counted(self) -> None:
-        """Raise VerificationError unless the planes are numbered from 1 in their dimension (PS3.3 C.7.6.17)."""
-        counted = sorted(self._ranks.values()) == list(range(1, len(self._ranks) + 1))
-        expect(counted, "The dimension index of planes does not count them from 1.")
+        """Raise VerificationError unless the planes are numbered from 1 as they lie, one way or the other.
+
+        So PS3.3 C.7.6.17 has it; viewers show frames in this order.
+        """
+        ranks = [self._ranks[plane] for plane in sorted(self._ranks)]
+        counted = list(range(1, len(ranks) + 1))
+        expect(
+            ranks in (counted, counted[::-1]), "The dimension index of planes does not count them from 1 as they lie."
+        )
 
     def _add(self, start: int, stop: int) -> None:
         groups = self._written[start:stop]

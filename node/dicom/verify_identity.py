@@ -1,15 +1,25 @@
-"""Read whose result a written object says it is, and hold it against the images it was drawn on."""
+"""Read what a written object says of its origin, and hold it against the images it was drawn on."""
 
 import io
 from collections.abc import Sequence
 
+import numpy as np
 from pydicom import Dataset, dcmread
 
-from node.dicom.identity import TYPE_2, valid_element
+from node.dicom.headers import slice_thickness_mm
+from node.dicom.identity import TYPE_2, TYPE_3, valid_element
 from node.dicom.verification import expect, malformed_is_an_error
+from node.domain.grid import Grid
 
-# A result in a wrong patient's folder is worse than none.
-IDENTITY = (*TYPE_2, "SpecificCharacterSet", "IssuerOfPatientID", "StudyInstanceUID")
+# A result in a wrong patient's folder is worse than none. What sequences say more is not looked at.
+IDENTITY = (
+    *TYPE_2,
+    *(keyword for keyword in TYPE_3 if not keyword.endswith("Sequence")),
+    "SpecificCharacterSet",
+    "StudyInstanceUID",
+)
+
+ACQUISITION = ("LossyImageCompression", "SharedFunctionalGroupsSequence")
 
 
 def verify_identity(written: bytes, source: Sequence[Dataset]) -> None:
@@ -26,11 +36,42 @@ def verify_identity(written: bytes, source: Sequence[Dataset]) -> None:
     with malformed_is_an_error():
         result = dcmread(io.BytesIO(written), stop_before_pixels=True, specific_tags=list(IDENTITY))
         for keyword in IDENTITY:
-            meant = {_text(header, keyword) for header in source}
+            meant = {_meant(header, keyword) for header in source}
             expect(_text(result, keyword) in meant, f"{keyword} is not that of the images.")
 
 
+def verify_acquisition(written: bytes, source: Sequence[Dataset], grid: Grid) -> None:
+    """Check what a Segmentation says of how its images were made.
+
+    It is marked where one of them was compressed with loss, and only there (PS3.3 C.7.6.1.1.5); its Slice Thickness is
+    one of theirs, or the distance of the slices where they state none.
+
+    Raises
+    ------
+    VerificationError
+        Something differs; the reason names it.
+    """
+    with malformed_is_an_error():
+        result = dcmread(io.BytesIO(written), stop_before_pixels=True, specific_tags=list(ACQUISITION))
+        lossy = "01" if any(header.get("LossyImageCompression") == "01" for header in source) else "00"
+        expect(result.LossyImageCompression == lossy, "Lossy Image Compression is not that of the images.")
+        headers = {str(header.SOPInstanceUID): header for header in source}
+        stated_mm = [slice_thickness_mm(headers[plane.sop_instance_uid], plane) for plane in grid.planes]
+        thickness_mm = float(result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness)
+        known_mm = {one or grid.slice_spacing_mm or thickness_mm for one in stated_mm}
+        expect(
+            bool(np.isclose(thickness_mm, list(known_mm), rtol=1e-6).any()),
+            "Slice Thickness is not that of the images.",
+        )
+
+
+def _meant(header: Dataset, keyword: str) -> str:
+    """Give what a result must say: nothing where a value breaks its VR. A character set is called what it is there."""
+    sound = keyword == "SpecificCharacterSet" or valid_element(header, keyword) is not None
+    return _text(header, keyword) if sound else ""
+
+
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Give a value as text; none where it is absent, empty or breaks its VR."""
-    element = valid_element(dataset, keyword)
-    return "" if element is None else str(element.value)
+    """Give a value as text; none where it is absent or empty."""
+    value = dataset.get(keyword)
+    return "" if value is None else str(value)

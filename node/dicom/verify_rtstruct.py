@@ -198,6 +198,8 @@ def _verify_regions(data_set: Item, listed: Mapping[str, _Listed]) -> None:
         Counter(names) == Counter(listed.keys()),
         "The ROIs are not those of the structures that are to be in the result.",
     )
+    # Planning systems take names for the same that differ in case alone.
+    expect(len({name.lower() for name in names}) == len(names), "Two ROIs have one name, but for upper and lower case.")
     numbers = [region.number("ROINumber") for region in regions]
     contoured = [item.number("ReferencedROINumber") for item in data_set.items("ROIContourSequence")]
     observations = {item.number("ReferencedROINumber"): item for item in data_set.items("RTROIObservationsSequence")}

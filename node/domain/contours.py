@@ -72,7 +72,8 @@ def build_structures(
     drafts = [Draft() for _ in definitions]
     for pieces in sheets(masks, definitions, probabilities):
         rings = trace(pieces)
-        thinned = _thinned(rings, precision, drawing, SURE_TOLERANCE_MM if probabilities else TOLERANCE_MM)
+        tolerance_mm = TOLERANCE_MM if pieces[0].field is None else SURE_TOLERANCE_MM
+        thinned = _thinned(rings, precision, drawing, tolerance_mm)
         rounded = _written(thinned, pieces, precision)
         _check_lengths(rounded, pieces, drawing, definitions)
         finished = rounded

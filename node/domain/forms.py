@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from node.domain.errors import SetupError
 from node.domain.profiles import Profile
 from node.domain.routing import SegmentationEncoding
 
@@ -21,6 +22,15 @@ class Form:
 
 # Destination -> what it wants.
 Forms = Mapping[str, Form]
+
+
+def refuse_namesakes(forms: Forms) -> None:
+    """Raise SetupError if two profiles share a name, by which results are told apart: one would stand for both."""
+    profiles: dict[str, Profile] = {}
+    for form in forms.values():
+        profile = profiles.setdefault(form.profile.name, form.profile)
+        if profile != form.profile:
+            raise SetupError(f"Two different profiles are called {profile.name!r}.", "Rename the file of one of them.")
 
 
 def encodings(

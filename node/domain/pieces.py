@@ -18,14 +18,15 @@ SLAB_VOXELS = 4_000_000
 def sheets(
     masks: Masks, definitions: Sequence[StructureDefinition], probabilities: Probabilities | None
 ) -> Iterator[list[Piece]]:
-    """Give all pieces of all structures, in order, as many at a time as fit a sheet."""
+    """Give all pieces of all structures, in order, as many at a time as fit a sheet: all with a field, or none."""
     sheet: list[Piece] = []
     height = width = 0
     for number, definition in enumerate(definitions):
         for piece in _pieces(number, definition, masks, probabilities):
             rows, columns = piece.inside.shape
             height, width = height + rows + GAP, max(width, columns + 2)
-            if sheet and height * width > SHEET_PIXELS:
+            unlike = sheet and (piece.field is None) != (sheet[-1].field is None)
+            if unlike or (sheet and height * width > SHEET_PIXELS):
                 yield sheet
                 sheet, height, width = [], rows + GAP, columns + 2
             sheet.append(piece)

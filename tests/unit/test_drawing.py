@@ -12,7 +12,7 @@ from node.domain.contours import build_structures
 from node.domain.errors import VerificationError
 from node.domain.grid import Cosines, Grid
 from node.domain.structures import Drawing, Structure
-from node.domain.volume import LabelMap
+from node.domain.volume import Box, LabelMap
 from tests.builders import ball_and_box, definition, grid
 from tests.even_odd import filled, in_pixels
 
@@ -184,3 +184,29 @@ def test_points_that_fall_together_when_rounded_are_an_error() -> None:
 
     with pytest.raises(VerificationError, match="any has fewer than 12 points left when rounded to 1 decimals"):
         drawn(labels, stack, Drawing(minimum_points=12, decimals=1), 1)
+
+
+class PartlySure:
+    """A model that is sure to 0.9 of the values it knows: of others, which post-processing made, it says nothing."""
+
+    def __init__(self, label_map: LabelMap, *known: int) -> None:
+        self._labels, self._known = label_map.labels, frozenset(known)
+
+    def of(self, label_values: tuple[int, ...], box: Box) -> NDArray[np.float32] | None:
+        if not self._known.issuperset(label_values):
+            return None
+        return np.where(np.isin(self._labels[box], label_values), 0.9, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("known", [(1, 2), (3,)])
+def test_structures_of_which_the_model_says_nothing_are_drawn_beside_others_as_if_alone(known: tuple[int, ...]) -> None:
+    label_map = ball_and_box(grid())
+    definitions = [definition("Ball", 1, 2), definition("Box", 3), definition("Core", 2)]
+    sure = PartlySure(label_map, *known)
+
+    together = build_structures(label_map, definitions, probabilities=sure).structures
+
+    for one, beside in zip(definitions, together, strict=True):
+        (alone,) = build_structures(label_map, [one], probabilities=sure).structures
+        for contour, same in zip(beside.contours, alone.contours, strict=True):
+            np.testing.assert_array_equal(contour.points_lps_mm, same.points_lps_mm)

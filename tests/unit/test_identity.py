@@ -9,7 +9,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from node.dicom import wording
-from node.dicom.identity import derived_uid, headers_by_uid, inherit, moment, result_uid
+from node.dicom.identity import derived_uid, headers_by_uid, inherit, left_empty, moment, result_uid
 from node.domain.errors import InputError
 from node.domain.profiles import RoiName
 from node.domain.structures import Omitted
@@ -133,6 +133,26 @@ def test_optional_values_come_along_where_they_are_valid() -> None:
 
     assert (result.PatientAge, result.PatientWeight, result.IssuerOfPatientID) == ("054Y", 71.5, "Hospital")
     assert result.OtherPatientIDsSequence[0].PatientID == "X-1"
+
+
+def test_the_first_day_of_the_calendar_is_a_date_as_anonymisers_write_it() -> None:
+    source = header()
+    source.PatientBirthDate = "00010101"
+
+    assert inherited(source).PatientBirthDate == "00010101"
+
+
+def test_optional_values_that_break_their_vr_are_told_also_where_they_cannot_be_read() -> None:
+    source = header()
+    for keyword, vr, value in (
+        ("PatientAge", "AS", b"54Y "),
+        ("PatientWeight", "DS", b"none"),
+        ("PatientSize", "DS", b"  "),
+    ):
+        source[Tag(keyword)] = raw(keyword, vr, value)
+
+    assert left_empty(source) == ("PatientAge", "PatientWeight")
+    assert "PatientWeight" not in inherited(source)
 
 
 def test_identity_said_to_be_removed_needs_the_method() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from node.adapters.profile_store import load_profile, profile_names
+from node.config import parse
 from node.domain.errors import SetupError
 from node.domain.profiles import Profile
 from node.domain.structures import Drawing
 from node.resources import shipped
+from node.service import forms_of
 
 FOLDER = shipped("conf") / "profiles"
 
@@ -124,3 +126,14 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, raw: bytes | None, s
 
     with pytest.raises(SetupError, match=said):
         load_profile(str(path))
+
+
+def test_two_profiles_of_one_name_do_not_serve_two_destinations(tmp_path: Path) -> None:
+    (tmp_path / "eclipse.toml").write_text('title = "Ours"', encoding="utf-8")
+    folders = [
+        {"name": name, "folder": str(tmp_path / name), "profile": profile}
+        for name, profile in (("tps", "eclipse"), ("old", str(tmp_path / "eclipse.toml")))
+    ]
+
+    with pytest.raises(SetupError, match="Two different profiles are called 'eclipse'"):
+        forms_of(parse({"destinations": folders}))

@@ -1,16 +1,19 @@
 """Every form that a destination wants: what is made, what is offered, what goes together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
+from typing import Any
 
 import pytest
 from pydicom import Dataset, config, dcmread
 
-from node.domain.errors import VerificationError
-from node.domain.forms import Form
+from node.domain.contours import build_structures
+from node.domain.errors import SetupError, VerificationError
+from node.domain.forms import Form, refuse_namesakes
 from node.domain.profiles import Profile
 from node.domain.routing import OutputKind, SegmentationEncoding
-from node.domain.structures import Omitted, StructureDefinition
+from node.domain.structures import Omitted, StructureDefinition, StructureSet
 from node.domain.volume import LabelMap
 from node.results import Drawn, Origin, Results, write_results
 from tests.builders import ball_and_box, ct_series, definition, grid, manifest_of, provenance
@@ -26,6 +29,7 @@ def results(
     forms: dict[str, Form],
     *,
     found: tuple[StructureDefinition, ...] = APART,
+    omitted: tuple[StructureDefinition, ...] = (NOWHERE,),
     outputs: tuple[OutputKind, ...] = ("rtstruct", "seg"),
     changed: Callable[[Dataset], None] = lambda _: None,
 ) -> Results:
@@ -36,7 +40,7 @@ def results(
     drawn = Drawn(
         label_map=ball_and_box(manifest.grid),
         found=found,
-        omitted=(NOWHERE,),
+        omitted=omitted,
         reasons=(Omitted(name="Nowhere", reason="The model found no voxel of it."),),
         probabilities=None,
     )
@@ -65,6 +69,13 @@ def test_destinations_that_want_the_same_share_the_objects() -> None:
     assert len(made.objects) == 2
     assert made.offers["tps"] == made.offers["archive"]
     assert [one.kind for one in made.objects] == ["rtstruct", "seg"]
+
+
+def test_two_profiles_of_one_name_are_refused_for_one_would_stand_for_both() -> None:
+    refuse_namesakes({"tps": wants(GENERIC), "archive": wants(replace(GENERIC), "labelmap"), "old": wants(SHORT)})
+
+    with pytest.raises(SetupError, match="Two different profiles are called 'generic'"):
+        refuse_namesakes({"tps": wants(GENERIC), "old": wants(replace(SHORT, name="generic"))})
 
 
 def test_a_label_map_is_offered_first_and_each_structure_set_names_the_segmentation_beside_it() -> None:
@@ -208,3 +219,44 @@ def test_images_compressed_with_loss_are_told() -> None:
     made = results({"tps": wants()}, changed=lossy)
 
     assert made.notes == ("The images were compressed with loss.",)
+
+
+def test_images_with_sequences_of_undefined_length_have_results_too() -> None:
+    def unmeasured(header: Dataset) -> None:
+        facility, issuer, other = Dataset(), Dataset(), Dataset()
+        facility.CodeValue, facility.CodingSchemeDesignator, facility.CodeMeaning = "1", "99X", "Elsewhere"
+        issuer.AssigningFacilitySequence = [facility]
+        other.PatientID, other.IssuerOfPatientIDQualifiersSequence = "P-2", [issuer]
+        header.OtherPatientIDsSequence = [other]
+        header["OtherPatientIDsSequence"].is_undefined_length = True
+        other["IssuerOfPatientIDQualifiersSequence"].is_undefined_length = True
+        for item in (facility, issuer, other):
+            item.is_undefined_length_sequence_item = True
+
+    made = results({"tps": wants()}, changed=unmeasured)
+
+    for uid in made.offers["tps"][0]:
+        issuers = read(made, uid).OtherPatientIDsSequence[0].IssuerOfPatientIDQualifiersSequence
+        assert issuers[0].AssigningFacilitySequence[0].CodeMeaning == "Elsewhere"
+
+
+def test_a_structure_that_is_not_believed_is_listed_without_contours_though_it_has_voxels() -> None:
+    listed = replace(GENERIC, empty_structures="list")
+
+    made = results({"tps": wants(listed)}, found=APART[:1], omitted=APART[1:])
+
+    structures = read(made, made.offers["tps"][0][0])
+    assert [roi.ROIName for roi in structures.StructureSetROISequence] == ["Ball", "Box"]
+    assert "ContourSequence" not in structures.ROIContourSequence[1]
+
+
+def test_a_structure_that_is_lost_while_drawing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose_one(*arguments: Any) -> StructureSet:
+        whole = build_structures(*arguments)
+        return replace(whole, structures=whole.structures[:1])
+
+    monkeypatch.setattr("node.results.build_structures", lose_one)
+
+    made = results({"tps": wants()}, outputs=("rtstruct",))
+
+    assert [one.fault for one in made.objects] == ["Box has voxels and was given no name."]

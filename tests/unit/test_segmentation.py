@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from node.dicom.segmentation import segmentation, why_no_labelmap
 from node.dicom.verify_segmentation import verify_segmentation
@@ -210,6 +212,34 @@ def test_a_mask_of_a_lossy_image_stays_marked() -> None:
     result = built(source)
 
     assert (result.LossyImageCompression, result.LossyImageCompressionRatio) == ("01", 8.5)
+
+
+def test_a_mask_of_images_of_which_some_are_lossy_is_marked() -> None:
+    source = ct_series(grid())
+    source[3].LossyImageCompression, source[3].LossyImageCompressionRatio = "01", "8.5"
+
+    result = built(source)
+
+    assert (result.LossyImageCompression, result.LossyImageCompressionRatio) == ("01", 8.5)
+
+
+def test_the_slice_thickness_of_frames_is_that_of_their_functional_groups() -> None:
+    source = enhanced_ct(grid())
+    source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = "5"
+
+    result = built([source])
+
+    assert result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 5
+
+
+def test_a_slice_thickness_that_is_no_number_is_the_distance_of_the_slices() -> None:
+    source = ct_series(grid())
+    for header in source:
+        header[Tag("SliceThickness")] = RawDataElement(Tag("SliceThickness"), "DS", 4, b"inf ", 0, False, True)
+
+    result = built(source)
+
+    assert result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 3
 
 
 def test_no_structure_is_refused() -> None:

@@ -539,6 +539,24 @@ def test_names_that_do_not_fit_are_caught(names: Sequence[RoiName], reason: str)
         )
 
 
+def test_names_that_differ_in_case_alone_are_caught_though_they_were_given() -> None:
+    def rename(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[1].ROIName = dataset.RTROIObservationsSequence[1].ROIObservationLabel = "kid_L"
+
+    names = (NAMES[0], replace(NAMES[1], name="kid_L"), *NAMES[2:])
+
+    with pytest.raises(VerificationError, match="but for upper and lower case"):
+        verify_rtstruct(
+            case().changed(rename),
+            case().label_map,
+            DEFINITIONS,
+            case().manifest,
+            names,
+            SEGMENTATION_UID,
+            PREDECESSOR_UID,
+        )
+
+
 def test_without_a_segmentation_none_may_be_named() -> None:
     with pytest.raises(VerificationError, match="DefinitionSourceSequence refers to an object"):
         verify_rtstruct(
