@@ -1,7 +1,7 @@
 """A package against the program that it was made from, on a drawn volume: whether it says the same, and what."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,12 @@ from node.convert.postprocessing import Postprocessing
 from node.convert.refusals import refused
 from node.convert.sources import Ingredients, Source
 from node.domain.errors import InputError
-from node.domain.volume import LabelMap
+from node.domain.volume import LabelMap, Volume
 from node.inference.engine import labels_by_windows
 from node.inference.golden import axial_grid
 from node.inference.package import LoadedPackage
 from node.inference.postprocess import postprocess
-from node.inference.predictor import OpenedNetwork, Progress, WindowRuntime, networks_of, no_progress
+from node.inference.predictor import Opened, OpenedNetwork, Progress, WindowRuntime, networks_of, no_progress
 from node.inference.resampling import Extent
 from node.inference.segment import segment
 from node.inference.transforms import Labels
@@ -59,33 +59,41 @@ def prove(ingredients: Ingredients, loaded: LoadedPackage, progress: Progress) -
         A voxel differs that is no tie, or the rules that follow the network do otherwise than nnU-Net.
     """
     opened = open_predictor(loaded, device="cpu")
-    predictors = networks_of(opened)
     first = ingredients.parts[0].trained.input
     drawing = draw(first)
-    asked = []
-    for number, (source, predictor) in enumerate(zip(ingredients.networks, predictors, strict=True)):
-        progress("compare", number, len(predictors))
-        # A coarse network looks at a volume of its own spacing, since nnU-Net would resample otherwise than it wants.
-        own = draw(source.trained.input) if ingredients.region is not None and number == 0 else drawing
-        asked.append(_asked(source, predictor, own))
-    of_parts = asked[-len(ingredients.parts) :]
+    asked = list(_all_asked(ingredients, opened, drawing, progress))
+    of_parts = [each.answer for each in asked[-len(ingredients.parts) :]]
     volumes = as_series(drawing, first.orientation)
     if ingredients.region is None:
-        merged = _merged(ingredients, [each.answer.labels for each in of_parts])
+        merged = _merged(ingredients, [answer.labels for answer in of_parts])
         labels: Labels | None = in_series(_tidied(ingredients, merged), first.orientation)
     else:
-        try:
-            labels = segment(volumes[0], loaded.package, opened, no_progress).label_map.labels
-        except InputError:  # noise need not hold what the region is around
-            labels = None
+        labels = _found_in_region(volumes[0], loaded, opened)
     return Proof(
         comparison=_together(ingredients, [each.comparison for each in asked]),
         computed_by=opened.computed_by,
         values=np.stack([volume.voxels for volume in volumes]).astype(np.int16),
         labels=labels,
         spacing_mm=spacing_in_series(drawing, first.orientation),
-        unsure_voxels=int((np.min([each.answer.margin for each in of_parts], axis=0) <= UNSURE).sum()),
+        unsure_voxels=int((np.min([answer.margin for answer in of_parts], axis=0) <= UNSURE).sum()),
     )
+
+
+def _all_asked(ingredients: Ingredients, opened: Opened, drawing: Drawn, progress: Progress) -> Iterator[_Asked]:
+    predictors = networks_of(opened)
+    for number, (source, predictor) in enumerate(zip(ingredients.networks, predictors, strict=True)):
+        progress("compare", number, len(predictors))
+        # A coarse network looks at a volume of its own spacing, since nnU-Net would resample otherwise than it wants.
+        own = draw(source.trained.input) if ingredients.region is not None and number == 0 else drawing
+        yield _asked(source, predictor, own)
+
+
+def _found_in_region(volume: Volume, loaded: LoadedPackage, opened: Opened) -> Labels | None:
+    """Run the package itself: nnU-Net knows no region. None where the region is not in the volume."""
+    try:
+        return segment(volume, loaded.package, opened, no_progress).label_map.labels
+    except InputError:  # noise need not hold what the region is around
+        return None
 
 
 def _asked(source: Source, predictor: OpenedNetwork, drawing: Drawn) -> _Asked:

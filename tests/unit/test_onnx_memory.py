@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from onnx import helper, numpy_helper
 
 from node.adapters import onnx_memory
 from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
-from node.adapters.onnx_session import open_predictor
+from node.adapters.onnx_session import OnnxPredictor, open_predictor
 from node.domain.errors import SetupError
 from node.inference.network_tables import Output
+from node.inference.package import LoadedPackage
+from tests.unit.test_segment import PACKAGE
 from tests.windowed import model, saved, thresholds, windowed_input
 
 PATCH = (4, 10, 16)
@@ -87,3 +90,30 @@ def test_a_graph_that_takes_any_batch_is_run(tmp_path: Path) -> None:
     loaded = saved(tmp_path, windowed_input(PATCH), Output(classes=3), network)
 
     assert open_predictor(loaded, "cpu", threads=1).computed_by.startswith("CPUExecutionProvider")
+
+
+def test_networks_that_are_open_together_hold_the_memory_of_one_at_work(tmp_path: Path) -> None:
+    # 32 channels of 64 · 128 · 128 voxels between image and scores: 134 MB.
+    patch, between = (64, 128, 128), 32 * 64 * 128 * 128 * 4
+    nodes = [
+        helper.make_node("Mul", ["image", "ones"], ["wide"]),
+        helper.make_node("Slice", ["wide", "zero", "three", "channels"], ["scores"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.ones((1, 32, 1, 1, 1), dtype=np.float32), "ones"),
+        numpy_helper.from_array(np.array([0]), "zero"),
+        numpy_helper.from_array(np.array([3]), "three"),
+        numpy_helper.from_array(np.array([1]), "channels"),
+    ]
+    (tmp_path / "graph.onnx").write_bytes(model(nodes, constants, (1, 3), patch).SerializeToString())
+    loaded = LoadedPackage(package=PACKAGE, graph_paths=(tmp_path / "graph.onnx",))
+    networks = [open_predictor(loaded, "cpu", threads=1) for _ in range(4)]
+    image = np.zeros((1, 1, *patch), dtype=np.float32)
+    before = psutil.Process().memory_info().rss
+
+    for network in networks:
+        assert isinstance(network, OnnxPredictor)
+        network.predict(image)
+
+    # An arena grows by powers of two; one for each network would hold four times what one does.
+    assert psutil.Process().memory_info().rss - before < 3 * between
