@@ -131,7 +131,11 @@ class Supervisor:
         how = f"No progress for {self._stall_s:g} s (contouring.stall_s)" if hung else _how_it_ended(status)
         try:
             beat = child.pulse.note_ending(how)
-        except (OSError, ValueError) as error:  # the disk is full: the engine, too, counts how often a task was started
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+        ) as error:  # a full disk; the engine, too, counts how often it starts a task
             self._log("ending not kept", role=child.name, fault=type(error).__name__)
         else:
             if beat is not None:

@@ -85,7 +85,7 @@ class PulseWatch:
         """
         try:
             found = self._path.stat()
-        except FileNotFoundError:
+        except OSError:  # not there yet; or a disk that fails, which must not end the supervisor, too
             return 0.0
         stamp = (found.st_mtime_ns, found.st_size)
         if not found.st_size or stamp != self._stamp:
@@ -104,7 +104,11 @@ class PulseWatch:
         if beat is not None and beat.job:
             ending = Ending(job=beat.job, attempt=beat.attempt, reason=f"{how} while at: {beat.doing}.")
             unfinished = self._path.with_suffix(".ending.part")
-            unfinished.write_text(json.dumps(asdict(ending)), encoding="utf-8")
+            with unfinished.open("w", encoding="utf-8") as file:
+                json.dump(asdict(ending), file)
+                file.flush()
+                # A power cut would else leave an empty file, which the next process could not read.
+                os.fsync(file.fileno())
             unfinished.replace(ending_path(self._path))
         return beat
 
