@@ -85,7 +85,7 @@ def _cells(row: Row) -> list[str]:
         row.name,
         f"{_figure(row.ours)} {row.unit}",
         "" if row.peer is None else f"{_figure(row.peer)} {row.unit} ({row.peer_name})",
-        "" if row.ratio is None else f"{row.ratio:.2f}",
+        "" if row.ratio is None else f"{row.ratio:.3f}",
         "" if row.bound is None else f"{sign} {row.bound:g} {bound_unit}",
         verdict,
     ]

@@ -240,7 +240,9 @@ def run_delineate(*arguments: str, cwd: Path | None = None) -> subprocess.Comple
     return run([sys.executable, "-m", "node", *arguments], cwd=cwd)
 
 
-def run(command: Sequence[str | Path], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str | Path], cwd: Path | None = None, timeout_s: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run any program; gives what it printed."""
     return subprocess.run(
         [str(part) for part in command],
@@ -248,7 +250,7 @@ def run(command: Sequence[str | Path], cwd: Path | None = None) -> subprocess.Co
         text=True,
         errors="replace",
         cwd=cwd,
-        timeout=300,
+        timeout=timeout_s,
         check=False,
         stdin=subprocess.DEVNULL,
     )

@@ -99,7 +99,7 @@ def test_the_bench_of_inference_compares_ours_with_nnunet_and_monai(
     results = tmp_path / "bench.json"
 
     quick = ["--quick", "--parts", "beside", "--repetitions", "1"]
-    done = run([sys.executable, ROOT / "scripts/benches/inference.py", *quick, "--json", results])
+    done = run([sys.executable, ROOT / "scripts/benches/inference.py", *quick, "--json", results], timeout_s=850)
 
     if "The peers cannot be installed" in done.stderr and os.environ.get("CI") != "true":
         pytest.skip(done.stderr)
