@@ -131,6 +131,13 @@ class ModelPackage:
     # conf/structures.toml is not in it: that table belongs to the software, whose version every result states too.
     digest: str
 
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """Name the images of one place that the model takes, in its order; most take one."""
+        if isinstance(self.input, WindowedInput):
+            return tuple(channel.name for channel in self.input.channels)
+        return ("image",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPackage:
