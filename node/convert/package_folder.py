@@ -248,7 +248,8 @@ def _remarks(source: Source, manifest: Manifest, comparison: Comparison) -> Iter
     if any(each.trusted for each in source.checkpoints):
         yield "A checkpoint held more than plain values and was loaded as trusted code."
     if len(manifest.input.channels) > 1:
-        yield f"It takes {len(manifest.input.channels)} images of one place; the node gives a model one series."
+        names = ", ".join(channel.name for channel in manifest.input.channels)
+        yield f"It takes several images of one place ({names}): its route says which is which, [[routes.channels]]."
     yield from _remarks_on_orientation(manifest.input)
 
 

@@ -1,13 +1,13 @@
 """From a volume to a label map on the same grid: orient, resample, predict, bring back, tidy, judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.domain.errors import SetupError
+from node.domain.errors import InputError, SetupError
 from node.domain.structures import Omitted, StructureDefinition
 from node.domain.volume import LabelMap, Probabilities, Volume
 from node.inference.engine import labels_by_windows, slice_axis_of
@@ -36,7 +36,11 @@ class Segmented:
 
 
 def segment(
-    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
+    volume: Volume,
+    package: ModelPackage,
+    predictor: Predictor | WindowRuntime,
+    progress: Progress,
+    further: Sequence[Volume] = (),
 ) -> Segmented:
     """Segment a volume.
 
@@ -44,11 +48,13 @@ def segment(
     ----------
     predictor
         What was opened for this package: a window's runtime where its input has a window.
+    further
+        Of a model that takes several images of one place, those after the first, on the grid of the first.
 
     Raises
     ------
     InputError
-        The volume is a single plane, or the model takes several.
+        The volume is a single plane, or the model takes another number of images.
     ResourceError
         The memory does not suffice.
     SetupError
@@ -59,11 +65,13 @@ def segment(
     if isinstance(wanted, WindowedInput):
         if not isinstance(predictor, WindowRuntime):
             raise TypeError(f"{package.name} has a window; its predictor has none")
-        labels, probabilities = labels_by_windows([volume], wanted, package.output, predictor, progress)
+        labels, probabilities = labels_by_windows([volume, *further], wanted, package.output, predictor, progress)
         slice_axis = slice_axis_of(volume, wanted)
     else:
         if isinstance(predictor, WindowRuntime):
             raise TypeError(f"{package.name} has no window; its predictor has one")
+        if further:
+            raise InputError(f"The model {package.name} takes one image, not {1 + len(further)}.")
         way = passage(volume.grid, wanted)
         progress("resample", 0, 1)
         scores = _scores(network_input(volume, wanted, way), package, wanted, predictor, progress)
