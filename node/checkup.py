@@ -3,7 +3,7 @@
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from node.adapters.storage_scu import echo
 from node.config import ArchiveSection, Config, Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
+from node.domain.routing import Route, refuse_other_channels
 from node.domain.tg263 import faults_of
 from node.service import Node, model_store, receiver_settings
 from node.warm_models import opener
@@ -52,6 +53,8 @@ def check(config: Config) -> Iterator[Finding]:
     for model in sorted({model for route in config.routes for model in route.models}):
         yield tried(f"model {model}", lambda model=model: _model(config, model))  # type: ignore[misc]
         yield from warn_of_names(store, model)
+    for route in config.routes:
+        yield from _channels(route.route(), store)
     for profile in sorted({destination.profile for destination in config.destinations}):
         yield tried(f"profile {profile}", lambda profile=profile: load_profile(profile).title)  # type: ignore[misc]
     for archive in config.archives:
@@ -171,6 +174,23 @@ def _model(config: Config, name: str) -> str:
     predictor = opener(config.node)(loaded)
     structures = ", ".join(structure.name for structure in loaded.package.structures)
     return f"version {loaded.package.version} ({structures}); {predictor.computed_by}"
+
+
+def _channels(route: Route, store: ModelStore) -> Iterator[Finding]:
+    """Tell whether a route says which series are the images that its models take; nothing where all take one."""
+    try:
+        wanted = {model: store.describe(model).image_names for model in route.models}
+    except SetupError:
+        # The model's own finding says it.
+        return
+    if route.channels or any(len(names) > 1 for names in wanted.values()):
+        yield tried(f"channels of route {route.name}", lambda: _told(route, wanted))
+
+
+def _told(route: Route, wanted: Mapping[str, tuple[str, ...]]) -> str:
+    for model, names in wanted.items():
+        refuse_other_channels(route, model, names)
+    return f"{', '.join(channel.name for channel in route.channels)}, as {', '.join(wanted)} takes them"
 
 
 def warn_of_names(store: ModelStore, model: str) -> Iterator[Finding]:

@@ -142,7 +142,7 @@ def demo(
 
 
 @app.command()
-def contour(
+def contour(  # noqa: PLR0913, PLR0917 - one for each option
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -151,6 +151,13 @@ def contour(
     ],
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Model package; may be given more than once.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEYWORD=PATTERN",
+            help="For a model that takes several images of one place: what tells the series of each (!= excludes).",
+        ),
     ] = None,
     outputs: Annotated[Literal["both", "rtstruct", "seg"], typer.Option("--outputs", help="What to write.")] = "both",
     profile: Annotated[
@@ -176,9 +183,11 @@ def contour(
       delineate contour ct_folder results
 
       delineate contour study.zip results --model body-bones --outputs rtstruct --profile eclipse
+
+      delineate contour mr results -m brain --channel 'T1:SeriesDescription=*t1*' --channel 'T2:SeriesDescription=*t2*'
     """
     from node.adapters.profile_store import load_profile  # noqa: PLC0415 - see demo
-    from node.commands import contour_command  # noqa: PLC0415 - see demo
+    from node.commands import channels_of, contour_command  # noqa: PLC0415 - see demo
     from node.domain.forms import Form  # noqa: PLC0415 - see demo
 
     _leave_nothing_when_told_to_stop()
@@ -188,6 +197,7 @@ def contour(
         inputs[:-1],
         inputs[-1],
         models=list(dict.fromkeys(model or ["body-bones"])),
+        channels=channels_of(channel or []),
         outputs=("rtstruct", "seg") if outputs == "both" else (outputs,),
         form=Form(profile=load_profile(profile), segmentation=segmentation),
         device=device,

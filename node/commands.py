@@ -1,7 +1,9 @@
 """What the commands print: the join between the command line and what it calls."""
 
+import difflib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -15,15 +17,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from node import DISCLAIMER
 from node.adapters.dicom_files import Skipped
 from node.config import Config
+from node.dicom.headers import ROUTING_KEYWORDS
 from node.domain.errors import SetupError
 from node.domain.forms import Form
 from node.domain.instance import ReceivedInstance
-from node.domain.routing import Accepted, OutputKind, Route, RouteCheck, decide
+from node.domain.routing import Accepted, Declined, OutputKind, Route, RouteChannel, RouteCheck, decide
 from node.domain.series import Complete, CompletionPolicy, Stalled
 from node.inference.devices import DeviceName
 from node.inference.predictor import Progress as ProgressFunction
 from node.log import silence
-from node.offline import OfflineResult, SeriesResult, collect, contour_files, judge
+from node.offline import OfflineResult, Order, SeriesResult, collect, contour_files, judge
 from node.service import model_store
 from node.stages.contour import OpenModel
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from node.checkup import Finding
 
 
-def contour_command(
+def contour_command(  # noqa: PLR0913 - one for each option
     inputs: Sequence[Path],
     output: Path,
     *,
@@ -42,6 +45,7 @@ def contour_command(
     threads: int,
     model_dirs: Sequence[Path],
     console: Console | None,
+    channels: Sequence[RouteChannel] = (),
 ) -> int:
     """Contour files and tell what became of them; JSON where there is no console. Gives the exit status."""
     from node.adapters.onnx_session import open_predictor  # noqa: PLC0415 - spares the other commands ONNX Runtime
@@ -57,20 +61,47 @@ def contour_command(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        result = contour_files(
-            inputs,
-            output,
-            models=opened,
+        order = Order(
+            output=output,
             outputs=outputs,
             form=form,
-            policy=CompletionPolicy(),
             progress=lambda series_uid: _bar(bar, bar.add_task(f"series …{series_uid[-12:]}", total=1)),
         )
+        result = contour_files(inputs, order, models=opened, channels=channels, policy=CompletionPolicy())
     if console is None:
         print_json(result.as_json())
     else:
         _print_offline(result, console)
     return 0 if any(series.contoured for series in result.series) else 1
+
+
+_CHANNEL = re.compile(r"(?P<name>.+?):(?P<keyword>[A-Za-z]+)(?P<excludes>!?)=(?P<pattern>.+)")
+
+
+def channels_of(texts: Sequence[str]) -> tuple[RouteChannel, ...]:
+    """Read what tells the images of a model that takes several: ``NAME:KEYWORD=PATTERN``, ``!=`` to exclude.
+
+    Raises
+    ------
+    SetupError
+        A text is of another form, or names an unknown keyword.
+    """
+    rules: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+    for text in texts:
+        found = _CHANNEL.fullmatch(text)
+        if found is None:
+            raise SetupError(f"--channel {text} is not of the form NAME:KEYWORD=PATTERN.", _CHANNEL_EXAMPLE)
+        name, keyword, excludes, pattern = found.groups()
+        if keyword not in ROUTING_KEYWORDS:
+            near = difflib.get_close_matches(keyword, ROUTING_KEYWORDS, n=1)
+            known = f"do you mean {near[0]}?" if near else f"known are {', '.join(ROUTING_KEYWORDS)}."
+            raise SetupError(f"--channel {text} names the unknown keyword {keyword}; {known}", _CHANNEL_EXAMPLE)
+        kind = rules.setdefault(name, {"when": {}, "unless": {}})["unless" if excludes else "when"]
+        kind[keyword] = (*kind.get(keyword, ()), pattern)
+    return tuple(RouteChannel(name=name, when=each["when"], unless=each["unless"]) for name, each in rules.items())
+
+
+_CHANNEL_EXAMPLE = "Example: --channel 'T1:SeriesDescription=*t1*' --channel 'T1:SeriesDescription!=*contrast*'"
 
 
 def _check_inputs(inputs: Sequence[Path], output: Path) -> None:
@@ -196,7 +227,9 @@ def _routed(
     return {
         "series_uid": instances[0].series_instance_uid,
         "route": decision.route.name if isinstance(decision, Accepted) and whole else None,
+        "channel": decision.channel if isinstance(decision, Accepted) and whole else "",
         "declined": verdict.reason if isinstance(verdict, Stalled) else "",
+        "ambiguous": decision.reason if isinstance(decision, Declined) and decision.ambiguous else "",
         "checks": _checks(decision.checks),
     }
 
@@ -208,7 +241,10 @@ def _checks(checks: Iterable[RouteCheck]) -> list[dict[str, Any]]:
 def _print_routes(told: Sequence[dict[str, Any]], unusable: Sequence[Skipped], console: Console) -> None:
     for series in told:
         if series["route"]:
-            taken = f"[green]taken by {escape(series['route'])}[/]"
+            as_channel = f" as {series['channel']}" if series["channel"] else ""
+            taken = f"[green]taken by {escape(series['route'] + as_channel)}[/]"
+        elif series["ambiguous"]:
+            taken = f"[yellow]{escape(series['ambiguous'])}[/]"
         elif series["declined"]:
             taken = f"[yellow]declined before any route: {escape(series['declined'])}[/]"
         else:

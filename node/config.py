@@ -19,7 +19,7 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
 from node.domain.profiles import is_profile_path
-from node.domain.routing import OutputKind, Route, SegmentationEncoding
+from node.domain.routing import OutputKind, Route, RouteChannel, SegmentationEncoding
 from node.domain.series import CompletionPolicy
 from node.inference.devices import DeviceName, Overflow, Precision, fault_of_precision
 
@@ -204,6 +204,18 @@ class Destination(_Section):
         return PeerAddress(name=self.name, ae_title=self.ae_title, host=self.host, port=self.port)
 
 
+class ChannelSection(_Section):
+    """One ``[[routes.channels]]`` entry."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    when: Annotated[Conditions, Field(min_length=1)]
+    unless: Conditions = Field(default_factory=dict)
+
+    def channel(self) -> RouteChannel:
+        """Give the value that routing decides on."""
+        return RouteChannel(name=self.name, when=self.when, unless=self.unless)
+
+
 class RouteSection(_Section):
     """One ``[[routes]]`` entry."""
 
@@ -213,11 +225,15 @@ class RouteSection(_Section):
     models: Annotated[tuple[Name, ...], Field(min_length=1)]
     outputs: Annotated[tuple[OutputKind, ...], Field(min_length=1)] = ("rtstruct", "seg")
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
+    channels: tuple[ChannelSection, ...] = ()
     completion: RouteCompletion = RouteCompletion()
 
     def route(self) -> Route:
         """Give the value that routing decides on."""
-        return Route(**{name: getattr(self, name) for name in type(self).model_fields if name != "completion"})
+        simple = {
+            name: getattr(self, name) for name in type(self).model_fields if name not in ("channels", "completion")
+        }
+        return Route(**simple, channels=tuple(one.channel() for one in self.channels))
 
 
 class Config(_Section):
@@ -357,6 +373,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "hot_folder": HotFolderSection,
         "destinations": Destination,
         "routes": RouteSection,
+        "channels": ChannelSection,
     }
     for part in place:
         inner = section.model_fields.get(str(part)) if section is RouteSection else None
@@ -388,10 +405,22 @@ def _dangling(config: Config) -> list[str]:
                 faults.append(
                     f"routes.{route.name}: no destination {name!r}{_nearest(name, destinations or ['(none)'])}"
                 )
-        for keyword in (*route.when, *route.unless):
-            if keyword not in ROUTING_KEYWORDS:
-                near = _nearest(keyword, list(ROUTING_KEYWORDS))
-                faults.append(f"routes.{route.name}: unknown keyword {keyword!r}{near}")
+        faults += _wrong_channels(route)
+        tables: tuple[RouteSection | ChannelSection, ...] = (route, *route.channels)
+        for rules in tables:
+            for keyword in (*rules.when, *rules.unless):
+                if keyword not in ROUTING_KEYWORDS:
+                    near = _nearest(keyword, list(ROUTING_KEYWORDS))
+                    faults.append(f"routes.{route.name}: unknown keyword {keyword!r}{near}")
+    return faults
+
+
+def _wrong_channels(route: RouteSection) -> list[str]:
+    names = [channel.name for channel in route.channels]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    faults = [f"routes.{route.name}.channels: the name {name!r} is there twice" for name in twice]
+    if len(names) == 1:
+        faults.append(f"routes.{route.name}.channels: one alone; a model that takes one image needs none")
     return faults
 
 

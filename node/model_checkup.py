@@ -16,7 +16,6 @@ from node.inference.golden import golden_scan, refuse_other_labels
 from node.inference.memory import USUAL_SCAN, USUAL_SCAN_WORDS, bytes_for, refuse_scan_too_large
 from node.inference.network_tables import GraphFile
 from node.inference.package import ModelPackage
-from node.inference.parts import channels_of
 from node.inference.predictor import Opened, no_progress
 from node.inference.segment import segment
 
@@ -52,7 +51,7 @@ def _still(store: ModelStore, name: str) -> Iterator[Finding]:
     if not manifest.holds:
         return
     package = store.describe(name)
-    yield tried("input", lambda: _one_series(package))
+    yield tried("input", lambda: _images(package))
     yield from _unused(folder, package)
     yield from warn_of_names(store, name)
     files = tried("files", lambda: _files(store, name))
@@ -68,14 +67,16 @@ def _manifest(package: ModelPackage) -> str:
     return f"{package.name} {package.version}: {package.title}; {len(package.structures)} structures"
 
 
-def _one_series(package: ModelPackage) -> str:
-    channels = max(channels_of(each.parts[0]) for each in package.networks)
-    if channels != 1:
+def _images(package: ModelPackage) -> str:
+    names = package.image_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
         raise SetupError(
-            f"The model takes {channels} images of one place; the node gives a model one series.",
-            "Use a model of one channel.",
+            f"The manifest calls several of the images that the model takes {', '.join(twice)}.",
+            "Give each of [[input.channels]] a name of its own: by it a route says which series is which.",
         )
-    return f"one series, modality {' or '.join(package.modalities)}"
+    taken = "one series" if len(names) == 1 else f"{len(names)} series of one place ({', '.join(names)})"
+    return f"{taken}, modality {' or '.join(package.modalities)}"
 
 
 def _files(store: ModelStore, name: str) -> str:
@@ -136,12 +137,12 @@ def _golden(store: ModelStore, package: ModelPackage, predictor: Opened) -> str:
     if golden is None or file is None:
         raise ValueError(f"{package.name} has no golden test")
     scan = golden_scan(file, golden)
-    if len(scan.volumes) != 1:
+    if len(scan.volumes) != len(package.image_names):
         raise SetupError(
-            f"{golden.file} holds {len(scan.volumes)} channels, and the model takes one.",
+            f"{golden.file} holds {len(scan.volumes)} channels, and the model takes {len(package.image_names)}.",
             "Make the package's golden test again, from the model's source.",
         )
     begun = time.perf_counter()
-    found = segment(scan.volumes[0], package, predictor, no_progress)
+    found = segment(scan.volumes[0], package, predictor, no_progress, scan.volumes[1:])
     said = refuse_other_labels(found.label_map.labels, scan, golden)
     return f"{said}; {time.perf_counter() - begun:.1f} s"

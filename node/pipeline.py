@@ -1,10 +1,11 @@
 """From voxels and a loaded model to finished DICOM objects: the whole of contouring, as one pure function."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from node import DISCLAIMER
+from node.dicom.wording import taken_together
 from node.domain.errors import InputError
 from node.domain.forms import Forms, Offer
 from node.domain.routing import OutputKind
@@ -47,6 +48,7 @@ def contour_series(
     forms: Forms,
     progress: Progress,
     phase: Phase,
+    further: Sequence[Volume] = (),
 ) -> Contoured:
     """Contour one series with one model.
 
@@ -56,20 +58,18 @@ def contour_series(
         Voxels on the grid of the origin's manifest.
     forms
         Destination -> in what form it wants the result; at least one.
+    further
+        Of a model that takes several images, those after the first, on the same grid, in the order of the channels
+        that the origin's provenance names.
 
     Raises
     ------
     InputError
-        The model is not for this modality, or finds none of its structures.
+        The model is not for this modality or for other images, or finds none of its structures.
     """
-    modality = origin.manifest.modality
-    if modality not in package.modalities:
-        raise InputError(
-            f"The model {package.name} is for {', '.join(package.modalities)}; the series is {modality}.",
-            "Send this modality on another route.",
-        )
+    _refuse_other_images(package, origin)
     phase(INFERENCE)
-    segmented = segment(volume, package, predictor, progress)
+    segmented = segment(volume, package, predictor, progress, further)
     # Only now is it known: what was opened first may have been given up for another precision.
     origin = replace(origin, provenance=replace(origin.provenance, computed_by=segmented.computed_by))
     drawn = _drawn(segmented, package)
@@ -84,6 +84,22 @@ def contour_series(
         label_map=drawn.label_map,
         report=_report(results, segmented.notes, origin.provenance),
     )
+
+
+def _refuse_other_images(package: ModelPackage, origin: Origin) -> None:
+    channels = origin.provenance.channels
+    for modality in (origin.manifest.modality, *(one.modality for one in channels)):
+        if modality not in package.modalities:
+            raise InputError(
+                f"The model {package.name} is for {', '.join(package.modalities)}; the series is {modality}.",
+                "Send this modality on another route.",
+            )
+    given = tuple(one.channel for one in channels)
+    if given != package.image_names and (given or len(package.image_names) > 1):
+        raise InputError(
+            f"The model {package.name} takes {', '.join(package.image_names)}, not {', '.join(given) or 'one image'}.",
+            "Correct the channels of the route, and send the series again.",
+        )
 
 
 def _drawn(segmented: Segmented, package: ModelPackage) -> Drawn:
@@ -113,7 +129,8 @@ def _report(results: Results, notes: Sequence[str], provenance: Provenance) -> d
             for profile, names in results.renamed.items()
             for one in names
         ],
-        "notes": [*notes, *results.notes],
+        "channels": [asdict(one) for one in provenance.channels],
+        "notes": [*filter(None, [taken_together(provenance)]), *notes, *results.notes],
         "model": provenance.model_name,
         "model_version": provenance.model_version,
         "model_digest": provenance.model_digest,

@@ -45,6 +45,7 @@ from node.domain.delivery import PeerAddress, StoreReceipt
 from node.domain.errors import SetupError, place_of
 from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
+from node.domain.routing import refuse_other_channels
 from node.log import log
 from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
 from node.resources import shipped
@@ -126,11 +127,13 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
     Raises
     ------
     SetupError
-        The data folder is in use, cannot be written or is another version's, or a model of a route cannot be loaded.
+        The data folder is in use, cannot be written or is another version's, or a model of a route cannot be loaded
+        or takes other images than the route tells.
     """
     node = Node(config=config)
     for model in sorted({model for route in config.routes for model in route.models}):
         node.models.load(model)
+    refuse_unfit_routes(node)
     try:
         lock = hold_lock(node.data_dir / "node.lock", wait_s=1.0, holder="A node")
     except OSError as error:
@@ -163,6 +166,19 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         status = supervisor.run()
         log("node stopped")
     return status
+
+
+def refuse_unfit_routes(node: Node) -> None:
+    """Refuse routes that do not say which series are the images that their models take.
+
+    Raises
+    ------
+    SetupError
+        With what to write.
+    """
+    for route in node.config.routes:
+        for model in route.models:
+            refuse_other_channels(route.route(), model, node.models.describe(model).image_names)
 
 
 def _unwritable(folder: Path, error: OSError) -> SetupError:

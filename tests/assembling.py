@@ -9,6 +9,7 @@ from node.domain.evidence import ArchiveAnswer
 from node.domain.grid import Plane
 from node.domain.habits import Lesson
 from node.domain.instance import ReceivedInstance
+from node.domain.jobs import SeriesState
 from node.domain.routing import Route
 from node.domain.series import AssociationFact, CompletionPolicy
 from node.stages.assemble import Assembler
@@ -60,6 +61,7 @@ class World:
         self.policies: dict[str, CompletionPolicy] = {}
         self.lessons: list[Lesson] = []
         self.manifests: Sequence[dict[str, Any]] = []
+        self.bodies: dict[tuple[str, str], dict[str, Any]] = {}
         self.has_archive = False
         self.asked: list[tuple[Sequence[str], str, str, int]] = []
         self.archive_answer: ArchiveAnswer | None = None
@@ -151,14 +153,33 @@ class World:
         return self.archive_answer
 
     def note_series(self, series_uid: str, facts: Any) -> None:
-        self.rows[series_uid] = {**self.rows.get(series_uid, {}), **facts}
+        self.rows[series_uid] = {"series_uid": series_uid, **self.rows.get(series_uid, {}), **facts}
 
     def accept_series(self, series_uid: str, facts: Any, manifests: Any, jobs: Any, enqueue: Any) -> None:
         self.note_series(series_uid, facts)
         self.manifests = manifests
+        for body in manifests:
+            self.bodies.setdefault((series_uid, body["fingerprint"]), body)
+        self._add_jobs(jobs, enqueue)
+
+    def settle_together(self, facts: Any, jobs: Any, enqueue: Any) -> None:
+        for series_uid, values in facts.items():
+            self.note_series(series_uid, values)
+        self._add_jobs(jobs, enqueue)
+
+    def _add_jobs(self, jobs: Any, enqueue: Any) -> None:
         for job in jobs:
             self.jobs.setdefault(job["job"], job)
         enqueue(self.enqueued)
+
+    def series_of_study(self, study_uid: str) -> Sequence[dict[str, Any]]:
+        return [row for row in self.rows.values() if row["study_uid"] == study_uid]
+
+    def studies_that_wait(self) -> Sequence[str]:
+        return [row["study_uid"] for row in self.rows.values() if row["state"] == SeriesState.WAITING]
+
+    def manifest(self, series_uid: str, fingerprint: str) -> dict[str, Any]:
+        return self.bodies[series_uid, fingerprint]
 
     # the queue
     def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from node.domain.associations import AssociationFact
 from node.domain.errors import ResourceError, SetupError
 from node.domain.habits import LESSONS_REMEMBERED, Lesson
-from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState
+from node.domain.jobs import DELIVERY_TRANSITIONS, JOB_TRANSITIONS, DeliveryState, JobState, SeriesState
 
 _tables = sa.MetaData()
 
@@ -66,6 +66,9 @@ _series = sa.Table(
     sa.Column("modality", sa.Text, nullable=False, default=""),
     sa.Column("calling_ae_titles", sa.JSON, nullable=False),
     sa.Column("instances", sa.Integer, nullable=False),
+    sa.Column("study_uid", sa.Text),
+    # Fingerprints of its volumes that models take together with images of other series.
+    sa.Column("gathered", sa.JSON, nullable=False),
     # Of the folder when this was judged: tells at start whether to look again.
     sa.Column("stamp", sa.Text, nullable=False),
     sa.Column("route", sa.Text),
@@ -75,6 +78,7 @@ _series = sa.Table(
     sa.Column("complete_at", sa.Float),
     sa.Column("look_again_at", sa.Float),
     sa.Column("updated_at", sa.Float, nullable=False),
+    sa.Index("series_of_study", "study_uid"),
 )
 
 _manifest = sa.Table(
@@ -93,6 +97,9 @@ _job = sa.Table(
     sa.Column("job", sa.Text, primary_key=True),
     sa.Column("series_uid", sa.Text, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
+    # Of a model that takes several images, in its order: channel, series_uid and fingerprint of each; the first is
+    # the job's own series.
+    sa.Column("channels", sa.JSON, nullable=False),
     sa.Column("route", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("outputs", sa.JSON, nullable=False),
@@ -300,6 +307,15 @@ class Ledger:
         """Give every series, the latest first."""
         return self._rows(sa.select(_series).order_by(_series.c.updated_at.desc()))
 
+    def series_of_study(self, study_uid: str) -> list[Row]:
+        """Give the series of a study."""
+        return self._rows(sa.select(_series).where(_series.c.study_uid == study_uid).order_by(_series.c.series_uid))
+
+    def studies_that_wait(self) -> tuple[str, ...]:
+        """Name the studies with a series that waits for another."""
+        waiting = sa.select(_series.c.study_uid).where(_series.c.state == SeriesState.WAITING).distinct()
+        return tuple(row["study_uid"] for row in self._rows(waiting))
+
     def note_series(self, series_uid: str, facts: Mapping[str, Any]) -> None:
         """Write what is known of a series now (columns of its table)."""
         with self._transaction() as connection:
@@ -309,7 +325,7 @@ class Ledger:
         values = {"updated_at": self._now(), **facts}
         connection.execute(
             insert(_series)
-            .values(series_uid=series_uid, **{"reason": "", "evidence": [], "left_out": [], **values})
+            .values(series_uid=series_uid, **{"reason": "", "evidence": [], "left_out": [], "gathered": [], **values})
             .on_conflict_do_update(index_elements=["series_uid"], set_=values)
         )
 
@@ -339,9 +355,28 @@ class Ledger:
                     )
                     .on_conflict_do_nothing()
                 )
-            for job in jobs:
-                connection.execute(insert(_job).values(**self._new_job(job)).on_conflict_do_nothing())
-            enqueue(connection)
+            self._add_jobs(connection, jobs, enqueue)
+
+    def settle_together(
+        self, facts: Mapping[str, Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]], enqueue: Enqueue
+    ) -> None:
+        """Write what became of series that models take together, and their jobs, and enqueue these, in one transaction.
+
+        Parameters
+        ----------
+        facts
+            Series Instance UID, of series that are known -> columns of its table.
+        """
+        with self._transaction() as connection:
+            for series_uid, values in facts.items():
+                known = sa.update(_series).where(_series.c.series_uid == series_uid)
+                connection.execute(known.values(updated_at=self._now(), **values))
+            self._add_jobs(connection, jobs, enqueue)
+
+    def _add_jobs(self, connection: sa.Connection, jobs: Sequence[Mapping[str, Any]], enqueue: Enqueue) -> None:
+        for job in jobs:
+            connection.execute(insert(_job).values(**self._new_job(job)).on_conflict_do_nothing())
+        enqueue(connection)
 
     def _new_job(self, job: Mapping[str, Any]) -> Row:
         now = self._now()
@@ -350,6 +385,7 @@ class Ledger:
             "attempt": 1,
             "reason": "",
             "setbacks": [],
+            "channels": [],
             "report": {},
             "timings": {},
             "created_at": now,

@@ -264,7 +264,8 @@ def _remarks(ingredients: Ingredients, manifest: Manifest, proof: Proof) -> Iter
         yield "A checkpoint held more than plain values and was loaded as trusted code."
     wanted = ingredients.parts[0].trained.input
     if len(wanted.channels) > 1:
-        yield f"It takes {len(wanted.channels)} images of one place; the node gives a model one series."
+        names = ", ".join(channel.name for channel in wanted.channels)
+        yield f"It takes several images of one place ({names}): its route says which is which, [[routes.channels]]."
     yield from _remarks_on_orientation(wanted)
     yield from ingredients.remarks
 

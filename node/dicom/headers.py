@@ -208,7 +208,7 @@ def _received_instance(dataset: Dataset, pixel_digest: str, received_at: float, 
         series_instance_uid=_required_uid(dataset, "SeriesInstanceUID"),
         study_instance_uid=_required_uid(dataset, "StudyInstanceUID"),
         frame_of_reference_uid=_uid(dataset, "FrameOfReferenceUID"),
-        patient_digest=_patient_digest(dataset),
+        patient_digest=patient_digest(dataset),
         pixel_digest=pixel_digest,
         modality=_text(dataset, "Modality"),
         image_type=image_type,
@@ -318,7 +318,7 @@ def _six(numbers: Sequence[float]) -> Cosines:
     return a, b, c, d, e, f
 
 
-def _patient_digest(dataset: Dataset) -> str:
+def patient_digest(dataset: Dataset) -> str:
     # The same patient must give the same digest from every modality: padding and empty name components differ.
     identification = "|".join(_readable_text(dataset, keyword).rstrip("^= ") for keyword in _PATIENT_ELEMENTS)
     return hashlib.sha256(identification.encode()).hexdigest()[:32]

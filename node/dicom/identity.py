@@ -87,6 +87,7 @@ def result_uid(kind: str, manifest: SeriesManifest, provenance: Provenance, form
         provenance.model_digest,
         str(provenance.run_number),
         provenance.software_version,
+        *(one.fingerprint for one in provenance.channels[1:]),
         *((kind, form) if form else (kind,)),
     )
 

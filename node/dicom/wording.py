@@ -84,7 +84,8 @@ def description(
     """
     head = plain(
         f"{disclaimer} Drawn by {provenance.model_title} {provenance.model_version} ({provenance.model_name}), "
-        f"run {provenance.run_number}, Delineate {provenance.software_version}, {provenance.computed_by}."
+        f"run {provenance.run_number}, Delineate {provenance.software_version}, {provenance.computed_by}. "
+        f"{taken_together(provenance)}"
     )
     left_out = [f"{one.name} ({one.reason.rstrip('.')})" for one in omitted]
     other = [f"{one.structure} to {one.name} ({one.reason.rstrip('.')})" for one in renamed]
@@ -99,6 +100,15 @@ def description(
         if len(head) + 1 + len(ending) <= ST:
             break
     return f"{fitted(head, ST - 1 - len(ending))} {ending}".rstrip()
+
+
+def taken_together(provenance: Provenance) -> str:
+    """Say which further series a model took that takes several images; empty of one that takes one."""
+    if not provenance.channels:
+        return ""
+    own, *others = provenance.channels
+    further = " and ".join(f"{one.channel} of series {one.series_instance_uid}" for one in others)
+    return f"Made of {own.channel} of this series and {further}."
 
 
 def _list(word: str, entries: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ class SeriesState(StrEnum):
     """Where a received series stands."""
 
     RECEIVING = "receiving"
+    WAITING = "waiting"
     COMPLETE = "complete"
     DECLINED = "declined"
 
@@ -48,6 +49,9 @@ class StateMeaning:
 
 SERIES_STATES: dict[SeriesState, StateMeaning] = {
     SeriesState.RECEIVING: StateMeaning("instances may still come", "nothing; the time of the next look is shown"),
+    SeriesState.WAITING: StateMeaning(
+        "whole; the model takes further images of the same place", "send the images that the reason names"
+    ),
     SeriesState.COMPLETE: StateMeaning("whole, and taken by a route", "nothing; see its jobs"),
     SeriesState.DECLINED: StateMeaning(
         "not contoured, for the reason shown", "mend the cause, send it again: it is judged anew"

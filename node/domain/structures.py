@@ -89,6 +89,18 @@ class StructureSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelImage:
+    """One of the images that a model took."""
+
+    # As the model calls it.
+    channel: str
+    series_instance_uid: str
+    modality: str
+    # Of its manifest.
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """How a result came about; written into every object, and the source of its UIDs together with the manifest."""
 
@@ -106,3 +118,5 @@ class Provenance:
     created_at: float
     # Version of Delineate.
     software_version: str
+    # Of a model that takes several images, in its order; the first is of the series that the result refers to.
+    channels: tuple[ChannelImage, ...] = ()

@@ -1,11 +1,12 @@
 """One network's labels of a volume, on the volume's grid."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.domain.errors import NotFiniteError, SetupError
+from node.domain.errors import InputError, NotFiniteError, SetupError
 from node.domain.volume import Probabilities, Volume
 from node.inference.engine import labels_by_windows
 from node.inference.network_tables import InputSpecification, WindowedInput
@@ -16,19 +17,21 @@ from node.inference.transforms import Labels, Passage, labels_on_source, network
 
 
 def labels_of_network(
-    volume: Volume, package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
+    volumes: Sequence[Volume], package: ModelPackage, predictor: Predictor | WindowRuntime, progress: Progress
 ) -> tuple[Labels, Probabilities | None]:
     """Give the labels of a package of one network, as the network numbers them.
 
     Parameters
     ----------
+    volumes
+        The images of one place that it takes, on one grid.
     predictor
         What was opened for this network: a window's runtime where its input has a window.
 
     Raises
     ------
     InputError
-        The volume is a single plane, or the model takes several.
+        The volume is a single plane, or the model takes another number of images.
     ResourceError
         The memory does not suffice.
     SetupError
@@ -39,9 +42,12 @@ def labels_of_network(
     if isinstance(wanted, WindowedInput):
         if not isinstance(predictor, WindowRuntime):
             raise TypeError(f"{package.name} has a window; its predictor has none")
-        return labels_by_windows([volume], wanted, package.output, predictor, progress)
+        return labels_by_windows(volumes, wanted, package.output, predictor, progress)
     if isinstance(predictor, WindowRuntime):
         raise TypeError(f"{package.name} has no window; its predictor has one")
+    if len(volumes) != 1:
+        raise InputError(f"The model {package.name} takes one image, not {len(volumes)}.")
+    (volume,) = volumes
     way = passage(volume.grid, wanted)
     progress("resample", 0, 1)
     scores = _scores(network_input(volume, wanted, way), package, wanted, predictor, progress)

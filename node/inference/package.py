@@ -129,6 +129,12 @@ class ModelPackage:
     digest: str
 
     @property
+    def image_names(self) -> tuple[str, ...]:
+        """Name the images of one place that the model takes, in its order; most take one."""
+        wanted = self.parts[0].input
+        return tuple(channel.name for channel in wanted.channels) if isinstance(wanted, WindowedInput) else ("image",)
+
+    @property
     def networks(self) -> tuple["ModelPackage", ...]:
         """Give each network as a package of its own, as it is opened and run: the crop model first, then the parts."""
         if self.crop_model is None and len(self.parts) == 1:

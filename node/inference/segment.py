@@ -48,7 +48,9 @@ class Segmented:
     computed_by: str
 
 
-def segment(volume: Volume, package: ModelPackage, predictor: Opened, progress: Progress) -> Segmented:
+def segment(
+    volume: Volume, package: ModelPackage, predictor: Opened, progress: Progress, further: Sequence[Volume] = ()
+) -> Segmented:
     """Segment a volume.
 
     Parts run one after the other, and of each no more stays than its labels.
@@ -57,23 +59,25 @@ def segment(volume: Volume, package: ModelPackage, predictor: Opened, progress: 
     ----------
     predictor
         What was opened for this package. What float16 does not hold is done again in float32, and noted.
+    further
+        Of a model that takes several images of one place, those after the first, on the grid of the first.
 
     Raises
     ------
     InputError
-        The volume is a single plane, the model takes several, or its crop model finds nothing.
+        The volume is a single plane, the model takes another number of images, or its crop model finds nothing.
     ResourceError
         The memory does not suffice.
     SetupError
         A network's answer has another shape than the manifest says, holds a value that is no number, or holds
         probabilities where the manifest says logits.
     """
-    opened = networks_of(predictor)
+    opened, volumes = networks_of(predictor), [volume, *further]
     if not any(isinstance(each, HalfFirst) for each in opened):
-        return _segmented(volume, package, [_exact(each) for each in opened], progress)
+        return _segmented(volumes, package, [_exact(each) for each in opened], progress)
     with contextlib.suppress(NotFiniteError):
-        return _segmented(volume, package, [_half(each) for each in opened], progress)
-    again = _segmented(volume, package, [_exact(each) for each in opened], progress)
+        return _segmented(volumes, package, [_half(each) for each in opened], progress)
+    again = _segmented(volumes, package, [_exact(each) for each in opened], progress)
     note = "In float16 a score was no finite number: the network ran again, in float32."
     return replace(again, notes=(*again.notes, note))
 
@@ -87,13 +91,17 @@ def _exact(opened: OpenedNetwork) -> Predictor | WindowRuntime:
 
 
 def _segmented(
-    volume: Volume, package: ModelPackage, predictors: Sequence[Predictor | WindowRuntime], progress: Progress
+    volumes: Sequence[Volume],
+    package: ModelPackage,
+    predictors: Sequence[Predictor | WindowRuntime],
+    progress: Progress,
 ) -> Segmented:
+    volume = volumes[0]
     networks = list(zip(package.networks, predictors, strict=True))
     region = None
     if package.crop_model is not None:
-        region = _region(volume, package.crop_model, networks.pop(0), progress)
-    labels, probabilities = _labels(volume, region, package, networks, progress)
+        region = _region(volumes, package.crop_model, networks.pop(0), progress)
+    labels, probabilities = _labels(volumes, region, package, networks, progress)
     progress("tidy", 0, 1)
     slice_axis = oriented_axes(volume.grid, package.parts[0].input.orientation)[0]
     label_map = postprocess(LabelMap(labels=labels, grid=volume.grid), package.post, slice_axis=slice_axis)
@@ -115,24 +123,25 @@ def _segmented(
 
 
 def _labels(
-    volume: Volume, region: Box | None, package: ModelPackage, networks: list[_Opened], progress: Progress
+    volumes: Sequence[Volume], region: Box | None, package: ModelPackage, networks: list[_Opened], progress: Progress
 ) -> tuple[Labels, Probabilities | None]:
     """Give what the parts say of the volume, or of a region of it: beyond that all is background."""
     if region is None:
-        return _merged(volume, package, networks, progress)
-    found, probabilities = _merged(volume.within(region), package, networks, progress)
-    labels = np.zeros(volume.grid.shape, dtype=found.dtype)
+        return _merged(volumes, package, networks, progress)
+    found, probabilities = _merged([volume.within(region) for volume in volumes], package, networks, progress)
+    shape = volumes[0].grid.shape
+    labels = np.zeros(shape, dtype=found.dtype)
     labels[region] = found
-    return labels, None if probabilities is None else ProbabilitiesWithin(probabilities, region, volume.grid.shape)
+    return labels, None if probabilities is None else ProbabilitiesWithin(probabilities, region, shape)
 
 
-def _region(volume: Volume, crop_model: CropModel, coarse: _Opened, progress: Progress) -> Box:
+def _region(volumes: Sequence[Volume], crop_model: CropModel, coarse: _Opened, progress: Progress) -> Box:
     def step(doing: str, done: int, of: int) -> None:
         if doing == "predict":
             progress("crop", done, of)
 
-    labels, _ = labels_of_network(volume, *coarse, step)
-    box = region_of(labels, volume.grid, crop_model)
+    labels, _ = labels_of_network(volumes, *coarse, step)
+    box = region_of(labels, volumes[0].grid, crop_model)
     if box is None:
         sought = ", ".join(crop_model.structures)
         raise InputError(
@@ -143,14 +152,14 @@ def _region(volume: Volume, crop_model: CropModel, coarse: _Opened, progress: Pr
 
 
 def _merged(
-    volume: Volume, package: ModelPackage, networks: list[_Opened], progress: Progress
+    volumes: Sequence[Volume], package: ModelPackage, networks: list[_Opened], progress: Progress
 ) -> tuple[Labels, Probabilities | None]:
     """Run the parts in their order: what a later one finds overrides."""
     if not package.parts[0].name:
-        return labels_of_network(volume, *networks[0], progress)
-    merged = _background(volume.grid.shape, max(package.label_values))
+        return labels_of_network(volumes, *networks[0], progress)
+    merged = _background(volumes[0].grid.shape, max(package.label_values))
     for number, (part, opened) in enumerate(zip(package.parts, networks, strict=True)):
-        labels, _ = labels_of_network(volume, *opened, _one_of(number, len(package.parts), progress))
+        labels, _ = labels_of_network(volumes, *opened, _one_of(number, len(package.parts), progress))
         renamed = _table(part, merged.dtype)[labels]
         np.copyto(merged, renamed, where=renamed != 0)
     return merged, None

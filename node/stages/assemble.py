@@ -3,10 +3,10 @@
 Holds no state that matters: what it remembers is read again from the files after a restart.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 from node.domain.associations import PASSED_ON_AFTER
 from node.domain.counts import ask_archive_at
@@ -28,6 +28,8 @@ from node.domain.series import (
     assess,
     manifest_to_json,
 )
+from node.stages.gather import Gatherer
+from node.stages.new_jobs import job_of
 from node.stages.ports import Archives, Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
 
 # A disk that fails may come back; nobody else says when.
@@ -96,9 +98,13 @@ class Assembler:
         # Series whose verdict stands until their folder changes: series -> stamp.
         self._settled: dict[str, str] = {}
         self._seen_association = ledger.latest_association()
+        self._gatherer = Gatherer(ledger=ledger, queue=queue, routes=routes, log=log)
+        # Studies with a series that was judged since its images were gathered -> when to look. At the start also
+        # those that wait: this process may have ended right after a series of them became whole.
+        self._to_gather = dict.fromkeys(ledger.studies_that_wait(), 0.0)
 
     def tick(self, now: float) -> None:
-        """Look at every series that changed, was sent again, or whose time has come."""
+        """Look at every series that changed, was sent again, or whose time has come; then at what belongs together."""
         self._unsettle_what_was_sent_again()
         for series_uid in self._inbox.series_uids():
             stamp = self._inbox.stamp(series_uid)
@@ -117,6 +123,22 @@ class Assembler:
             if before != (stamp, associations, heard) or now >= watched.look_again_at:
                 watched.stamp, watched.associations, watched.archive = stamp, associations, heard
                 self._look(series_uid, watched, now)
+        self._gather(now)
+
+    def _gather(self, now: float) -> None:
+        """Gather images of studies; after all series were looked at, so that every one that grows is known."""
+        for study_uid in [uid for uid, look_at in self._to_gather.items() if look_at <= now]:
+            try:
+                self._gatherer.gather(study_uid, self._growing(study_uid))
+            except Exception as error:  # the stage's loop: one study must not hold up the others
+                self._log("images cannot be gathered", study=study_uid, fault=type(error).__name__, at=place_of(error))
+                self._to_gather[study_uid] = now + _AFTER_A_FAULT_S
+            else:
+                del self._to_gather[study_uid]
+
+    def _growing(self, study_uid: str) -> Iterator[ReceivedInstance]:
+        for watched in self._watched.values():
+            yield from (one for one in watched.instances.values() if one.study_instance_uid == study_uid)
 
     def _associations_of(self, series_uid: str, watched: _Watched) -> tuple[AssociationFact, ...]:
         """Give the associations that sent to a series; open ones with how much they have sent elsewhere since."""
@@ -157,6 +179,8 @@ class Assembler:
         known: Row = {
             "stamp": watched.stamp,
             "instances": len(instances),
+            "study_uid": instances[0].study_instance_uid if instances else None,
+            "gathered": [],
             "modality": instances[0].modality if instances else "",
             "calling_ae_titles": sorted({association.calling_ae_title for association in associations}),
             "first_instance_at": min((instance.received_at for instance in instances), default=None),
@@ -184,6 +208,8 @@ class Assembler:
                 assert_never(verdict)
         self._settled[series_uid] = watched.stamp
         del self._watched[series_uid]
+        if known["study_uid"] is not None:
+            self._to_gather[known["study_uid"]] = 0.0
 
     def _judge(self, series_uid: str, watched: _Watched, now: float) -> Verdict:
         try:
@@ -248,7 +274,7 @@ class Assembler:
 
     def _complete(self, series_uid: str, known: Row, verdict: Complete, now: float) -> None:
         decisions = [(manifest, decide(self._routes, manifest.attributes)) for manifest in verdict.manifests]
-        routed = [(manifest, one.route) for manifest, one in decisions if isinstance(one, Accepted)]
+        routed = [(manifest, one) for manifest, one in decisions if isinstance(one, Accepted)]
         refused = [
             f"volume {number} of {len(decisions)} is not contoured: {one.reason}"
             for number, (_, one) in enumerate(decisions, start=1)
@@ -268,11 +294,16 @@ class Assembler:
             reasons = dict.fromkeys(one.reason for _, one in decisions if isinstance(one, Declined))
             self._decline(series_uid, judged, " ".join(reasons))
 
-    def _accept(self, series_uid: str, judged: Row, routed: Sequence[tuple[SeriesManifest, Route]]) -> None:
-        jobs = [job_of(manifest, route, model) for manifest, route in routed for model in route.models]
+    def _accept(self, series_uid: str, judged: Row, routed: Sequence[tuple[SeriesManifest, Accepted]]) -> None:
+        gathered = [manifest.fingerprint for manifest, accepted in routed if accepted.channel]
+        alone = [(manifest, accepted.route) for manifest, accepted in routed if not accepted.channel]
+        jobs = [job_of(manifest, route, model) for manifest, route in alone for model in route.models]
         enqueues = [self._queue.contour(job["job"]) for job in jobs]
-        routes = ", ".join(dict.fromkeys(route.name for _, route in routed))
+        routes = ", ".join(dict.fromkeys(accepted.route.name for _, accepted in routed))
         accepted = {**judged, "state": SeriesState.COMPLETE, "route": routes}
+        if gathered:
+            reason = "whole; the other images of its place are looked for"
+            accepted |= {"state": SeriesState.WAITING, "reason": reason, "gathered": gathered}
         manifests = [manifest_to_json(manifest) for manifest, _ in routed]
         self._ledger.accept_series(series_uid, accepted, manifests, jobs, all_of(enqueues))
         self._log(
@@ -283,20 +314,6 @@ class Assembler:
             route=routes,
             jobs=len(jobs),
         )
-
-
-def job_of(manifest: SeriesManifest, route: Route, model: str, run_number: int = 1) -> dict[str, Any]:
-    """Give the columns of the job that contours a manifest with a model; the key is deterministic."""
-    return {
-        "job": f"{manifest.series_instance_uid}/{manifest.fingerprint[:16]}/{model}/{run_number}",
-        "series_uid": manifest.series_instance_uid,
-        "fingerprint": manifest.fingerprint,
-        "route": route.name,
-        "model": model,
-        "outputs": list(route.outputs),
-        "destinations": list(route.destinations),
-        "run_number": run_number,
-    }
 
 
 def _with_unreadable(reason: str, unreadable: dict[str, str]) -> str:

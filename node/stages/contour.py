@@ -1,17 +1,19 @@
 """Contour: one job, from the stored images to stored objects and enqueued deliveries. May be killed anywhere."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from pydicom import Dataset
 
+from node.dicom.headers import patient_digest
 from node.dicom.pixels import read_volume
+from node.domain.channels import Image
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError, place_of
 from node.domain.forms import Forms
 from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
-from node.domain.structures import Provenance
+from node.domain.structures import ChannelImage, Provenance
 from node.domain.volume import Volume
 from node.inference.package import ModelPackage
 from node.inference.predictor import Opened, Progress
@@ -24,6 +26,9 @@ from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, Slot, all
 RESOURCE_ATTEMPTS = 6
 # Tries that ended their process, or took too long, before a person must look: such a job harms the others, too.
 MOST_SETBACKS = 3
+
+# Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
+Loader = Callable[[str, Mapping[str, str]], Callable[[str], Dataset]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class Contourer:
     Parameters
     ----------
     loader
-        Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
+        Reads stored instances.
     open_model
         Gives a model package with its network, by name, kept warm; raises SetupError or ResourceError.
     forms
@@ -55,7 +60,7 @@ class Contourer:
         ledger: JobLedger,
         queue: Queue,
         results: ResultStore,
-        loader: Callable[[str, Mapping[str, str]], Callable[[str], Dataset]],
+        loader: Loader,
         open_model: Callable[[str], OpenModel],
         forms: Callable[[Sequence[str]], Forms],
         software_version: str,
@@ -107,12 +112,15 @@ class Contourer:
         manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
         load = self._loader(row["series_uid"], manifest.files)
         volume, headers = read_series(manifest, _telling(load, len(manifest.files), course.progress))
+        images = tuple(self._image(one) for one in row["channels"])
+        further = read_further(images, headers, self._loader)
         course.phase("model")
         model = self._open_model(row["model"])
         course.slot = model.slot
         provenance = provenance_of(
             model, run_number=row["run_number"], created_at=row["created_at"], software=self._software_version
         )
+        provenance = replace(provenance, channels=channel_images(images))
         contoured = contour_series(
             volume,
             origin=Origin(manifest=manifest, source=headers, provenance=provenance),
@@ -122,6 +130,7 @@ class Contourer:
             forms=self._forms(row["destinations"]),
             progress=course.progress,
             phase=course.phase,
+            further=further,
         )
         course.phase("store")
         outputs = self._store(row, contoured)
@@ -132,6 +141,10 @@ class Contourer:
             )
             return
         self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **course.seconds})
+
+    def _image(self, channel: Row) -> Image:
+        body = self._ledger.manifest(channel["series_uid"], channel["fingerprint"])
+        return Image(channel=channel["channel"], manifest=manifest_from_json(body))
 
     def _store(self, row: Row, contoured: Contoured) -> list[Row]:
         prefix = "quarantined-" if contoured.fault else ""
@@ -222,6 +235,37 @@ def read_series(manifest: SeriesManifest, load: Callable[[str], Dataset]) -> tup
     for dataset in headers:
         dataset.pop("PixelData", None)
     return volume, headers
+
+
+def read_further(images: Sequence[Image], headers: Sequence[Dataset], loader: Loader) -> tuple[Volume, ...]:
+    """Read the voxels of every image but the first, whose headers are given.
+
+    Raises
+    ------
+    InputError
+        One of them is of another patient.
+    """
+    volumes = []
+    for image in images[1:]:
+        manifest = image.manifest
+        volume, others = read_series(manifest, loader(manifest.series_instance_uid, manifest.files))
+        if len({patient_digest(header) for header in (*headers, *others)}) > 1:
+            raise InputError(f"{image.channel} (series {manifest.series_instance_uid}) is of another patient.")
+        volumes.append(volume)
+    return tuple(volumes)
+
+
+def channel_images(images: Sequence[Image]) -> tuple[ChannelImage, ...]:
+    """Give what a result says of the images that a model took together."""
+    return tuple(
+        ChannelImage(
+            channel=one.channel,
+            series_instance_uid=one.manifest.series_instance_uid,
+            modality=one.manifest.modality,
+            fingerprint=one.manifest.fingerprint,
+        )
+        for one in images
+    )
 
 
 def provenance_of(model: OpenModel, *, run_number: int, created_at: float, software: str) -> Provenance:

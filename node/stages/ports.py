@@ -267,6 +267,22 @@ class SeriesLedger(Protocol):
         """Write a complete series, its volumes' manifests and their jobs, and enqueue these, in one transaction."""
         ...
 
+    def series_of_study(self, study_uid: str) -> Sequence[Row]:
+        """Give the series of a study."""
+        ...
+
+    def studies_that_wait(self) -> Sequence[str]:
+        """Name the studies with a series that waits for another."""
+        ...
+
+    def manifest(self, series_uid: str, fingerprint: str) -> Row:
+        """Give the body of a manifest."""
+        ...
+
+    def settle_together(self, facts: Mapping[str, Row], jobs: Sequence[Row], enqueue: Enqueue) -> None:
+        """Write what became of series that models take together, and their jobs, in one transaction."""
+        ...
+
 
 class Archives(Protocol):
     """Archives that can be asked how many instances a series has; asking never holds up the caller."""

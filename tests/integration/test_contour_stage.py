@@ -42,6 +42,7 @@ class World:
             "job": JOB,
             "series_uid": "1.2.3",
             "fingerprint": "f",
+            "channels": [],
             "model": "body-bones",
             "outputs": ["rtstruct", "seg"],
             "destinations": ["tps", "archive"],

@@ -9,6 +9,7 @@ import pytest
 
 from node.config import (
     ArchiveSection,
+    ChannelSection,
     CompletionSection,
     Config,
     ContouringSection,
@@ -83,13 +84,26 @@ def test_the_shipped_configuration_explains_every_key(header: str, section: Any)
     assert keys == set(section.model_fields) - {"tls"}
 
 
+def test_the_shipped_configuration_explains_every_key_of_a_channel_by_an_example_that_works() -> None:
+    text = SHIPPED.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^# channels = \[\n(?:#   .*\n)+# \]$", text, flags=re.MULTILINE)
+
+    (values,) = tomllib.loads(re.sub("^# ", "", example, flags=re.MULTILINE)).values()
+    route = {**minimal()["routes"][0], "channels": values}
+
+    channels = parse(minimal(routes=[route])).routes[0].route().channels
+    assert set(values[0]) == set(ChannelSection.model_fields)
+    assert [one.name for one in channels] == ["T1", "T2"]
+    assert channels[0].unless == {"SeriesDescription": ("*contrast*",)}
+
+
 def test_commented_keys_show_the_defaults() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     # Tables that are examples as a whole: from their commented heading to the next heading.
     text = re.sub(r"^# \[.*?(?=^(?:# )?\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     # The examples that no default could be.
     uncommented = re.sub(
-        r"^# (?!calling_ae_title|unless|completion|folder)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+        r"^# (?!calling_ae_title|unless|completion|channels|folder)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
     )
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
@@ -287,3 +301,47 @@ def test_a_slip_in_a_peer_is_named(key: str, value: Any, said: str) -> None:
         parse(minimal(peers=[{"name": "ct-1", "ae_title": "CT1", key: value}]))
 
     assert said in raised.value.reason
+
+
+def with_channels(*channels: dict[str, Any]) -> dict[str, Any]:
+    return minimal(routes=[{**minimal()["routes"][0], "channels": list(channels)}])
+
+
+T1, T2 = (
+    {"name": name, "when": {"SeriesDescription": f"*{name}*"}, "unless": {"SeriesDescription": ["*scout*"]}}
+    for name in ("T1", "T2")
+)
+
+
+def test_channels_are_tables_under_their_route() -> None:
+    text = """
+    [[routes.channels]]
+    name = "T1"
+    when = { SeriesDescription = "*t1*" }
+    [[routes.channels]]
+    name = "T2"
+    when = { SeriesDescription = ["*t2*", "*tse*"] }
+    """
+    routes = tomllib.loads(f"[[routes]]\nname = 'brain'\nmodels = ['m']\ndestinations = ['tps']\n{text}")["routes"]
+
+    first, second = parse(minimal(routes=routes)).routes[0].route().channels
+
+    assert (first.name, first.when, first.unless) == ("T1", {"SeriesDescription": ("*t1*",)}, {})
+    assert second.when == {"SeriesDescription": ("*t2*", "*tse*")}
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ((T1, {**T2, "wen": {}}), r"routes\[1\]\.channels\[2\]\.wen: unknown key — did you mean 'when'\?"),
+        ((T1, {"name": "T2"}), r"routes\[1\]\.channels\[2\]\.when: missing"),
+        ((T1, {"name": "T2", "when": {}}), r"routes\[1\]\.channels\[2\]\.when: .*at least 1"),
+        ((T1, {**T2, "when": {"Modalty": "MR"}}), "routes.planning-ct: unknown keyword 'Modalty' — did you mean"),
+        ((T1, {**T2, "unless": {"Modalty": "MR"}}), "routes.planning-ct: unknown keyword 'Modalty' — did you mean"),
+        ((T1, T1), r"routes\.planning-ct\.channels: the name 'T1' is there twice"),
+        ((T1,), r"routes\.planning-ct\.channels: one alone; a model that takes one image needs none"),
+    ],
+)
+def test_every_slip_in_a_channel_is_named(channels: tuple[dict[str, Any], ...], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        parse(with_channels(*channels))

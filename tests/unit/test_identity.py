@@ -12,7 +12,7 @@ from node.dicom import wording
 from node.dicom.identity import derived_uid, headers_by_uid, inherit, left_empty, moment, result_uid
 from node.domain.errors import InputError
 from node.domain.profiles import RoiName
-from node.domain.structures import Omitted
+from node.domain.structures import ChannelImage, Omitted
 from tests.builders import (
     GERMAN,
     GREEK,
@@ -255,3 +255,32 @@ def test_a_name_that_is_not_of_its_character_set_is_left_empty_for_another_would
     source[Tag("PatientName")] = raw("PatientName", "PN", b"M\xfcller^J")  # Latin-1, and UTF-8 is declared
 
     assert inherited(source).PatientName == ""
+
+
+def taken(channel: str, fingerprint: str, series_uid: str = "1.2.3") -> ChannelImage:
+    return ChannelImage(channel=channel, series_instance_uid=series_uid, modality="MR", fingerprint=fingerprint)
+
+
+def test_another_further_image_gives_another_uid_for_the_result_of_the_same_series() -> None:
+    manifest = manifest_of(ct_series(grid(slices=2)))
+    alone = provenance()
+    first, other = (replace(alone, channels=(taken("T1", "a"), taken("T2", digest))) for digest in ("b", "c"))
+
+    uids = [result_uid("instance", manifest, one) for one in (alone, first, other, first)]
+
+    assert uids[1] == uids[3]
+    assert len(set(uids)) == 3
+
+
+def test_the_description_names_further_series_and_fits_though_there_are_many_with_the_longest_uids() -> None:
+    longest = f"1.2.{'3' * 60}"
+    images = tuple(taken(f"T{number}", "a", longest[:-1] + str(number)) for number in range(1, 6))
+
+    text = wording.description(replace(provenance(), channels=images), [], "Research use; not a medical device.")
+
+    assert text.endswith(
+        f"Made of T1 of this series and T2 of series {images[1].series_instance_uid} and "
+        f"T3 of series {images[2].series_instance_uid} and T4 of series "
+        f"{images[3].series_instance_uid} and T5 of series {images[4].series_instance_uid}."
+    )
+    assert len(text) <= 1024

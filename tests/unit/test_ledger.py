@@ -217,3 +217,50 @@ def test_a_database_of_another_version_is_refused_with_what_to_do_and_left_as_it
     assert "move node.data_dir away" in raised.value.remedy
     assert sa.inspect(database).get_table_names() == ["output"]
     database.dispose()
+
+
+def waiting(study_uid: str = "1.2") -> dict[str, Any]:
+    return {**FACTS, "study_uid": study_uid, "state": SeriesState.WAITING, "gathered": ["f"]}
+
+
+def test_series_taken_together_and_their_job_are_all_there_or_not_at_all(ledger: Ledger) -> None:
+    for series_uid in (SERIES, "1.2.4"):
+        ledger.note_series(series_uid, waiting())
+    complete = {uid: {"state": SeriesState.COMPLETE, "reason": "together"} for uid in (SERIES, "1.2.4")}
+    channels = [{"channel": "T1", "series_uid": SERIES, "fingerprint": "f" * 64}]
+
+    with pytest.raises(RuntimeError):
+        ledger.settle_together(complete, [{**JOB, "channels": channels}], fail)
+    assert {row["state"] for row in ledger.series_of_study("1.2")} == {SeriesState.WAITING}
+    assert ledger.all_jobs() == []
+    assert ledger.studies_that_wait() == ("1.2",)
+
+    ledger.settle_together(complete, [{**JOB, "channels": channels}], enqueue_nothing)
+    assert {row["state"] for row in ledger.series_of_study("1.2")} == {SeriesState.COMPLETE}
+    assert [job["channels"] for job in ledger.all_jobs()] == [channels]
+    assert ledger.studies_that_wait() == ()
+
+
+def test_what_is_settled_of_a_series_leaves_the_rest_of_its_row(ledger: Ledger) -> None:
+    ledger.note_series(SERIES, waiting())
+
+    ledger.settle_together({SERIES: {"state": SeriesState.DECLINED, "reason": "two fit T1"}}, [], enqueue_nothing)
+
+    row = ledger.series(SERIES)
+    assert row is not None
+    assert (row["reason"], row["gathered"], row["instances"], row["stamp"]) == ("two fit T1", ["f"], 5, "5")
+
+
+def test_the_series_of_other_studies_are_others(ledger: Ledger) -> None:
+    ledger.note_series(SERIES, waiting())
+    ledger.note_series("2.3", waiting("2"))
+    ledger.note_series("3.3", FACTS)
+
+    assert [row["series_uid"] for row in ledger.series_of_study("1.2")] == [SERIES]
+    assert sorted(ledger.studies_that_wait()) == ["1.2", "2"]
+
+
+def test_a_job_of_one_image_has_no_channels(ledger: Ledger) -> None:
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
+
+    assert [job["channels"] for job in ledger.all_jobs()] == [[]]

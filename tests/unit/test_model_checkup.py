@@ -14,6 +14,7 @@ from node.adapters.model_store import ModelStore
 from node.checkup import Finding
 from node.inference.golden import golden_file
 from node.model_checkup import verify
+from tests import two_images
 from tests.model_packages import NAME, install, install_parts, install_windowed, labels_of, scan, thresholds
 
 
@@ -112,14 +113,32 @@ def test_a_network_that_does_not_fit_is_told_by_its_part(tmp_path: Path) -> None
     assert found_in(tmp_path)["session"].said.startswith(f"The graph of {NAME}/liver must take one float32 tensor")
 
 
-def test_a_model_of_two_images_is_refused(tmp_path: Path) -> None:
-    manifest = install_windowed(tmp_path, classes=3, spacing_mm=(3.0, 1.5, 1.25)) / "model.toml"
-    second = '[[input.channels]]\nname = "PET"\nnormalisation = "z_score"\n[window]'
-    manifest.write_text(manifest.read_text().replace("[window]", second))
+def test_a_model_of_two_images_passes_and_its_golden_test_needs_both(tmp_path: Path) -> None:
+    two_images.install(tmp_path)
 
-    fault = refusal(tmp_path)
+    found = {one.subject: one for one in verify(ModelStore([tmp_path]), two_images.NAME, "cpu", 1)}
 
-    assert fault.said == "The model takes 2 images of one place; the node gives a model one series."
+    assert [finding for finding in found.values() if not finding.holds] == []
+    assert found["input"].said == "2 series of one place (T1, T2), modality MR"
+    assert found["golden test"].said.startswith("0 of 12800 voxels have another label")
+
+
+def test_a_golden_test_of_one_image_is_refused_for_a_model_of_two(tmp_path: Path) -> None:
+    two_images.install(tmp_path, golden_channels=1)
+
+    found = {one.subject: one for one in verify(ModelStore([tmp_path]), two_images.NAME, "cpu", 1)}
+
+    assert found["golden test"].said == "golden.npz holds 1 channels, and the model takes 2."
+
+
+def test_a_model_whose_images_have_one_name_is_refused(tmp_path: Path) -> None:
+    manifest = two_images.install(tmp_path) / "model.toml"
+    manifest.write_text(manifest.read_text().replace('name = "T2"', 'name = "T1"'))
+
+    found = {one.subject: one for one in verify(ModelStore([tmp_path]), two_images.NAME, "cpu", 1)}
+
+    assert found["input"].said == "The manifest calls several of the images that the model takes T1."
+    assert "[[input.channels]]" in found["input"].what_to_do
 
 
 def test_a_golden_test_of_two_images_is_refused(tmp_path: Path) -> None:
@@ -131,7 +150,7 @@ def test_a_golden_test_of_two_images_is_refused(tmp_path: Path) -> None:
     manifest = package / "model.toml"
     manifest.write_text(manifest.read_text().replace(stated, right))
 
-    assert found_in(tmp_path)["golden test"].said == "golden.npz holds 2 channels, and the model takes one."
+    assert found_in(tmp_path)["golden test"].said == "golden.npz holds 2 channels, and the model takes 1."
 
 
 @pytest.mark.parametrize("file", ["graph.onnx", "golden.npz"])

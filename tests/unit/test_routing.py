@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from node.domain.routing import Accepted, Declined, Route, check, decide
+from node.domain.errors import SetupError
+from node.domain.routing import Accepted, Declined, Route, RouteChannel, check, decide, refuse_other_channels
 
 HEAD_CT = {"Modality": "CT", "BodyPartExamined": "HEAD", "SeriesDescription": "Head [5mm] C+", "ImageType": "A\\B\\C"}
 
@@ -103,3 +104,97 @@ def test_a_declined_series_says_why_for_each_route() -> None:
 
 def test_without_routes_nothing_is_accepted() -> None:
     assert decide([], HEAD_CT) == Declined(reason="No route is configured.", checks=())
+
+
+BRAIN = Route(
+    name="brain",
+    when={"Modality": ("MR",)},
+    unless={},
+    models=("brain",),
+    outputs=("rtstruct",),
+    destinations=("pacs",),
+    channels=(
+        RouteChannel(
+            name="T1", when={"SeriesDescription": ("*t1*",)}, unless={"SeriesDescription": ("*scout*", "*t1*km*")}
+        ),
+        RouteChannel(name="T2", when={"SeriesDescription": ("*t2*",)}, unless={}),
+    ),
+)
+
+
+@pytest.mark.parametrize(("description", "channel"), [("Brain T1 mprage", "T1"), ("t2 tse", "T2")])
+def test_a_route_with_channels_says_which_a_series_is(description: str, channel: str) -> None:
+    decision = decide([BRAIN], {"Modality": "MR", "SeriesDescription": description})
+
+    assert isinstance(decision, Accepted)
+    assert decision.channel == channel
+
+
+def test_a_route_without_channels_names_none() -> None:
+    decision = decide([route()], HEAD_CT)
+
+    assert isinstance(decision, Accepted)
+    assert decision.channel == ""
+
+
+def test_a_series_that_is_none_of_the_channels_is_not_taken_and_each_says_why() -> None:
+    decision = decide([BRAIN], {"Modality": "MR", "SeriesDescription": "t1 km"})
+
+    assert isinstance(decision, Declined)
+    assert not decision.ambiguous
+    assert decision.checks[0].reasons == (
+        "not T1: SeriesDescription is 't1 km', the channel excludes '*t1*km*'",
+        "not T2: SeriesDescription is 't1 km', the channel wants '*t2*'",
+    )
+
+
+def test_the_conditions_of_the_route_hold_for_every_channel() -> None:
+    reasons = check(BRAIN, {"Modality": "CT", "SeriesDescription": "t1"}).reasons
+
+    assert reasons == ("Modality is 'CT', the route wants 'MR'",)
+
+
+def test_a_series_that_is_two_channels_is_declined_though_another_route_would_take_it() -> None:
+    decision = decide([BRAIN, route("everything")], {"Modality": "MR", "SeriesDescription": "t1 and t2"})
+
+    assert isinstance(decision, Declined)
+    assert decision.ambiguous
+    assert decision.reason == (
+        "Route 'brain' would take the series as T1 and as T2: its rules must tell them apart ('unless')."
+    )
+
+
+def test_an_earlier_route_takes_what_would_be_two_channels_of_a_later_one() -> None:
+    decision = decide([route("everything"), BRAIN], {"Modality": "MR", "SeriesDescription": "t1 and t2"})
+
+    assert isinstance(decision, Accepted)
+    assert (decision.route.name, decision.channel) == ("everything", "")
+
+
+def test_a_model_of_several_images_needs_a_channel_for_each_and_is_told_what_to_write() -> None:
+    with pytest.raises(SetupError) as raised:
+        refuse_other_channels(route("head"), "brain", ("T1", "T2"))
+
+    assert raised.value.reason == (
+        "The model brain takes 2 images of one place (T1, T2); route 'head' does not say which series is which: it has "
+        "no channels."
+    )
+    assert raised.value.remedy.startswith(
+        'Write 2 [[routes.channels]] under the route, in this order: name = "T1" and name = "T2", each with'
+    )
+
+
+@pytest.mark.parametrize("wanted", [("T2", "T1"), ("T1", "T2", "FLAIR"), ("T1", "FLAIR")])
+def test_channels_in_another_order_or_number_or_of_other_names_are_refused(wanted: tuple[str, ...]) -> None:
+    with pytest.raises(SetupError, match="its channels are T1, T2"):
+        refuse_other_channels(BRAIN, "brain", wanted)
+
+
+def test_channels_as_the_model_has_them_are_right_and_one_image_needs_none() -> None:
+    refuse_other_channels(BRAIN, "brain", ("T1", "T2"))
+    refuse_other_channels(route(), "liver", ("CT",))
+
+
+def test_a_model_of_one_image_is_refused_on_a_route_with_channels() -> None:
+    with pytest.raises(SetupError, match="takes one image; route 'brain' has 2 channels"):
+        refuse_other_channels(BRAIN, "liver", ("CT",))
