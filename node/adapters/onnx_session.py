@@ -226,6 +226,8 @@ def _network_session(path: Path, name: str, device: _Device) -> Any:
         return _strict_cuda_session(str(path), device.cuda_id)
     options = ort.SessionOptions()
     options.intra_op_num_threads = device.threads or 0
+    # Else they spin on after a patch, where its scores are added.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except _RUNTIME_ERRORS as error:

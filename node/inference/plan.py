@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from node.domain.errors import ResourceError
 from node.inference.network_tables import Output, WindowedInput
-from node.inference.predictor import Room
+from node.inference.predictor import Room, Segments
 from node.inference.resampling import (
     Extent,
     Resampling,
@@ -15,8 +15,6 @@ from node.inference.resampling import (
     separated_axis,
 )
 from node.inference.windows import mirrorings, padding, patch_starts, segments
-
-Segments = tuple[tuple[int, int], ...]
 
 # Of the network's slices, so many are joined, labelled and let go at a time.
 SLAB_SLICES = 16
