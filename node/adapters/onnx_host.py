@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from node.adapters.onnx_graphs import Decision
 from node.adapters.onnx_windows import OnnxWindows, Place, contested_among, uncontested
 from node.domain.volume import Box
 from node.inference.corners import Cells
@@ -74,6 +75,10 @@ class _Slab:
     def scores(self, box: Box) -> Scores:
         """Copy a part: ``[class, z, y, x]``."""
         return np.stack([each[:, box[1], box[2]] for each in self.slices[box[0]]], axis=1)
+
+    def present(self, box: Box) -> NDArray[np.intp]:
+        """Give the classes that lead somewhere in a part."""
+        return np.flatnonzero(np.bincount(self.labels[box].ravel()))
 
 
 class HostWindows(OnnxWindows):
@@ -146,14 +151,20 @@ class HostWindows(OnnxWindows):
         cells, labels, contested = _agreed(slab, box, operators, 0.0)
         if not contested.any():
             return labels
-        scores = slab.scores(box)
-        classes = np.arange(self._classes) if regions else cells.leading(scores, contested, 0.0)
-        scores, voxels = scores[classes], np.flatnonzero(cells.spread(contested))
-        if len(voxels) > _MOST_CONTESTED * labels.size:
-            found = self._interpolated(self._place.send(scores), None, operators, "regions" if regions else "highest")
-            return found.astype(np.uint16) if regions else classes.astype(np.uint16)[found]
-        between = cells.between(scores, voxels)
-        labels.reshape(-1)[voxels] = _last_of(between) if regions else classes[between.argmax(axis=0)]
+        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
+        many = len(voxels) > _MOST_CONTESTED * labels.size
+        if regions and many:
+            found = self._whole(scores, operators, "regions")
+            return np.asarray(found, dtype=np.uint16)
+        if many:
+            classes = cells.leading(scores, contested, 0.0)
+            found = self._whole(scores[classes], operators, "highest")
+            return np.asarray(classes.astype(np.uint16)[found])
+        if regions:
+            labels.reshape(-1)[voxels] = _last_of(cells.between(scores, voxels))
+        else:
+            classes, between = cells.rivals(scores, slab.present(box), voxels, 0.0)
+            labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
         return labels
 
     def contested(self, slab: Tensor, box: Box, operators: Operators, within: float) -> Contested:
@@ -161,15 +172,20 @@ class HostWindows(OnnxWindows):
         cells, labels, contested = _agreed(slab, box, operators, within)
         if not contested.any():
             return uncontested(labels)
-        scores = slab.scores(box)
-        classes = cells.leading(scores, contested, within)
-        scores, voxels = scores[classes], np.flatnonzero(cells.spread(contested))
+        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
         if len(voxels) > _MOST_CONTESTED * labels.size:
-            found = self._interpolated(self._place.send(scores), None, operators, "none")
+            classes = cells.leading(scores, contested, within)
+            found = self._whole(scores[classes], operators, "none")
             return contested_among(classes, np.asarray(found), within)
-        between = cells.between(scores, voxels)
+        classes, between = cells.rivals(scores, slab.present(box), voxels, within)
         labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
         return Contested(labels, voxels, classes, between)
+
+    def _whole(self, scores: Scores, operators: Operators, decision: Decision) -> NDArray[Any]:
+        """Interpolate a whole box and decide."""
+        if decision == "none" and not any(each is not None for each in operators):
+            return scores
+        return self._interpolated(self._place.send(scores), None, operators, decision)
 
     def _by_parts(self, count: int, work: Callable[[slice], Any]) -> list[Any]:
         """Do the work on as many parts as there are threads."""

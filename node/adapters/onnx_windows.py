@@ -18,7 +18,7 @@ from node.inference.predictor import Contested, Operators, Room, Segments, Tenso
 from node.inference.resampling import Operator, Three
 
 # Graphs that work on a part of some megabytes, thousands of times for a volume.
-_AGAIN_AND_AGAIN = frozenset({"part", "box", "labels"})
+_AGAIN_AND_AGAIN = frozenset({"part", "planes", "box", "labels"})
 
 # Below every index: where a slice with step -1 must end to take the first voxel too.
 _BEFORE_ALL = -(2**62)

@@ -82,6 +82,30 @@ class Cells:
         greatest = self.pooled(scores, np.maximum)
         return np.flatnonzero([(each[open_cells] >= least).any() for each in greatest])
 
+    def rivals(
+        self, scores: Scores, present: NDArray[np.intp], voxels: NDArray[np.intp], within: float
+    ) -> tuple[NDArray[np.intp], Scores]:
+        """Interpolate at some voxels the classes that can come within a distance of the highest score.
+
+        Parameters
+        ----------
+        present
+            Classes of which one is the highest, or nearly so: none that is nowhere near them is interpolated.
+
+        Returns
+        -------
+        Their numbers in order, and ``[class, voxel]``.
+        """
+        found = self.between(scores[present], voxels)
+        least = found.max(axis=0).min() - np.float32(within)
+        classes = np.union1d(present, np.flatnonzero(scores.max(axis=(1, 2, 3)) >= least))
+        if len(classes) == len(present):
+            return present, found
+        every = np.empty((len(classes), len(voxels)), dtype=np.float32)
+        known = np.isin(classes, present)
+        every[known], every[~known] = found, self.between(scores[classes[~known]], voxels)
+        return classes, every
+
     def between(self, scores: Scores, voxels: NDArray[np.intp]) -> Scores:
         """Interpolate scores ``[class, z, y, x]`` at some voxels, given by place among all: ``[class, voxel]``."""
         places = np.unravel_index(voxels, [len(taps.index) for taps in self._taps])

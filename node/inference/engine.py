@@ -224,7 +224,8 @@ class _Labeller:
         self._there = there
         self._unsure = unsure
         self._regions = bool(output.region_values)
-        self._values = np.array([0, *output.region_values] if self._regions else range(output.classes), there.dtype)
+        # What the numbers of regions mean; the number of a class is its label.
+        self._values = np.array([0, *output.region_values], there.dtype) if self._regions else None
         self._axes = [
             _Axis(operator, size, before, new)
             for operator, size, (before, _), new in zip(
@@ -262,7 +263,7 @@ class _Labeller:
             from_columns, along_columns = self._axes[2].part(left, right)
             box = (slice(from_slices.start - slab.first, from_slices.stop - slab.first), from_rows, from_columns)
             found = self._found(slab, box, (across, along_rows, along_columns), (first, top, left))
-            self._there[first:last, top:down, left:right] = self._values[found]
+            self._there[first:last, top:down, left:right] = found if self._values is None else self._values[found]
 
     def _found(self, slab: _Slab, box: Box, operators: Operators, origin: Place) -> Labels:
         if self._unsure is None:
