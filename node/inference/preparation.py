@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from node.inference.network_tables import WindowedInput
 from node.inference.normalisation import Scale, filled_nonzero_mask, scale_of
-from node.inference.plan import Plan
+from node.inference.plan import PLANES_AT_ONCE, Plan
 from node.inference.predictor import Progress, Tensor, WindowRuntime
 from node.inference.resampling import Operator, Three, first_and_last
 
 Image = NDArray[np.float32]
-
-# Planes that are sent and resampled at a time.
-PLANES_AT_ONCE = 16
 
 
 class PreparedImage:
