@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.adapters.onnx_graphs import Decision
 from node.adapters.onnx_windows import OnnxWindows, Place, contested_among, uncontested
 from node.domain.volume import Box
 from node.inference.corners import Cells
@@ -181,7 +180,9 @@ class HostWindows(OnnxWindows):
         labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
         return Contested(labels, voxels, classes, between)
 
-    def _whole(self, scores: Scores, operators: Operators, decision: Decision) -> NDArray[Any]:
+    def _whole(
+        self, scores: Scores, operators: Operators, decision: Literal["highest", "regions", "none"]
+    ) -> NDArray[Any]:
         """Interpolate a whole box and decide."""
         if decision == "none" and not any(each is not None for each in operators):
             return scores
