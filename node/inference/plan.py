@@ -99,16 +99,19 @@ def bytes_needed(plan: Plan, channels: int, room: Room) -> int:
     plane = math.prod(plan.padded_shape[1:])
     window = plan.patch[0] * plane
     half_way = _values_half_way(plan)
-    # A row's channels are made beside those of the row before, one by one, then joined.
-    preparing = _FLOAT32 * (half_way + 3 * window + 2 * channels * window)
-    preparing += 6 * _FLOAT32 * PLANES_AT_ONCE * max(1, math.prod(plan.shape) // min(plan.shape))
-    held = _FLOAT32 * channels * (half_way + window)
+    answer = _FLOAT32 * plan.classes * math.prod(plan.patch)
+    # Some of the series' planes on the way to the network's spacing.
+    plane_pixels = math.prod(plan.shape) // plan.shape[plan.to_model.separate_axis or 0]
+    planes = 6 * _FLOAT32 * PLANES_AT_ONCE * plane_pixels
+    # The last slab is held until the next is made, which continues it.
+    slab = _FLOAT32 * plan.classes * (SLAB_SLICES + 2) * plane
     totals = _FLOAT32 * plan.classes * window
-    # A slab beside the one that it continues, and what its parts are joined from.
-    slab = 3 * _FLOAT32 * plan.classes * (SLAB_SLICES + 2) * plane
-    labelling = 4 * _FLOAT32 * max(room.label_values, plan.classes)
-    mirrored = _FLOAT32 * plan.classes * math.prod(plan.patch) * (len(plan.mirrorings) > 1)
-    return held + totals + mirrored + max(preparing, room.network, slab + labelling)
+    held = planes + _FLOAT32 * channels * (half_way + window) + totals + slab + answer * (len(plan.mirrorings) > 1)
+    # A row's channels are made beside those of the row before, one by one, then joined.
+    preparing = answer + _FLOAT32 * (half_way + 3 * window + 2 * channels * window)
+    # The next slab, and what its parts are joined from.
+    labelling = answer + 2 * slab + 4 * _FLOAT32 * max(room.label_values, plan.classes)
+    return held + max(preparing, room.network, labelling)
 
 
 def _values_half_way(plan: Plan) -> int:

@@ -52,12 +52,14 @@ def test_the_same_memory_is_taken_whatever_the_slices() -> None:
 
 
 def test_thick_slices_across_the_networks_first_axis_wait_for_a_row_of_patches() -> None:
-    # Columns of 5 mm are the slices: 24 planes, of which 8 of 40 by 30 voxels wait; beside them sums and one network.
     wanted = replace(windowed_input((8, 30, 24)), spacing_mm=(0.9, 1.0, 5.0))
     plan = plan_windows((40, 30, 24), (1.0, 1.0, 5.0), wanted, Output(classes=2))
 
     assert plan.to_model.separate_axis == 2
-    assert bytes_needed(plan, 1, ROOM) - ROOM.network == 4 * (8 * 30 * 24 + 8 * 30 * 24) + 4 * 2 * 8 * 30 * 24
+    # 24 planes, of which 8 of 30 voxels wait; the row, 8 of 30 by 24; the sums of 2 classes for it, and for 18 slices.
+    waiting, row, sums, slab = 24 * 8 * 30, 8 * 30 * 24, 2 * 8 * 30 * 24, 2 * 18 * 30 * 24
+    # 16 planes of 40 by 30 at a time.
+    assert bytes_needed(plan, 1, ROOM) - ROOM.network == 4 * (waiting + row + sums + slab + 6 * 16 * 40 * 30)
 
 
 def test_memory_grows_with_the_classes_and_with_mirroring() -> None:
