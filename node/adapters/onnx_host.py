@@ -1,21 +1,83 @@
-"""Sums of patches where the network runs on the CPU.
+"""Sums of patches and labels where the network runs on the CPU.
 
-There the arrays of the runtime are those of NumPy. The graphs of `node.adapters.onnx_graphs` give the same sums, but
-ONNX Runtime cuts and joins arrays on the CPU in one thread, and copies what could be changed in its place.
+There the arrays of the runtime are those of NumPy. The graphs of `node.adapters.onnx_graphs` give the same sums and
+labels, but ONNX Runtime cuts, joins and pools arrays on the CPU in one thread, and copies what could be changed in its
+place; and there it pays to interpolate only where the corners of a cell disagree.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise, product
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from node.adapters.onnx_windows import OnnxWindows, Place
+from node.adapters.onnx_windows import OnnxWindows, Place, contested_among, uncontested
 from node.domain.volume import Box
+from node.inference.corners import Cells
 from node.inference.package import LoadedPackage
-from node.inference.predictor import Room, Tensor
+from node.inference.plan import SLAB_SLICES
+from node.inference.predictor import Contested, Operators, Room, Segments, Tensor
+from node.inference.resampling import Three
+
+Scores = NDArray[np.float32]
+Numbers = NDArray[np.uint8] | NDArray[np.uint16]
+
+# Values that are worked on at a time, so that they stay in a core's cache.
+_CACHED_VALUES = 100_000
+
+# Where more of a box is contested, it is cheaper to interpolate it as a whole.
+_MOST_CONTESTED = 0.25
+
+
+class _Sums:
+    """Sums of the slices that patches reach, ``[class, y, x]`` each, in memory that later slices take again.
+
+    Memory that is had anew costs the kernel as much as adding to it.
+    """
+
+    def __init__(self, classes: int, segments: tuple[Segments, Segments, Segments]) -> None:
+        self._shape = (classes, segments[1][-1][1], segments[2][-1][1])
+        self._free: list[Scores] = []
+        self._slices: dict[int, Scores] = {}
+
+    def reach(self, slices: range) -> list[Scores]:
+        """Give slices; those that were not given yet are 0."""
+        missing = [number for number in slices if number not in self._slices]
+        if missing and not self._slices and not self._free:
+            # A slab and the slice before it are held until the next is made.
+            self._free = list(np.empty((len(slices) + SLAB_SLICES + 1, *self._shape), dtype=np.float32))
+        for number in missing:
+            self._slices[number] = self._free.pop()
+            self._slices[number].fill(0)
+        return [self._slices[number] for number in slices]
+
+    def take(self, slices: range) -> list[Scores]:
+        """Give slices and forget them."""
+        return [self._slices.pop(number) for number in slices]
+
+    def give_back(self, slices: list[Scores]) -> None:
+        """Take memory that was given and is not looked at any more."""
+        self._free += slices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slab:
+    """Scores of slices, ``[class, y, x]`` each, and of each voxel its class and by how much that leads."""
+
+    slices: list[Scores]
+    labels: Numbers
+    leads: Scores
+
+    def scores(self, box: Box) -> Scores:
+        """Copy a part: ``[class, z, y, x]``."""
+        return np.stack([each[:, box[1], box[2]] for each in self.slices[box[0]]], axis=1)
+
+    def present(self, box: Box) -> NDArray[np.intp]:
+        """Give the classes that lead somewhere in a part."""
+        return np.flatnonzero(np.bincount(self.labels[box].ravel()))
 
 
 class HostWindows(OnnxWindows):
@@ -31,58 +93,179 @@ class HostWindows(OnnxWindows):
         threads: int,
     ) -> None:
         super().__init__(networks, place, room, computed_by, loaded)
+        self._ranking = _LastAbove0 if loaded.package.output.region_values else _Highest
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blend")
-        count = min(threads, self._classes)
-        edges = [self._classes * part // count for part in range(count + 1)]
-        self._parts = [slice(*edge) for edge in pairwise(edges)]
+        self._threads = threads
 
-    def add(self, total: Tensor | None, scores: Tensor, weights: Tensor, inside: Box) -> Tensor:
-        """Add weighted scores of a part of a patch to a total in its place."""
-        part, share = scores.numpy()[0][:, *inside], weights.numpy()[0, 0][inside]
-        if total is None:
-            total = self._place.reserve([1, *part.shape])
-            self._by_classes(lambda classes: np.multiply(part[classes], share, out=total.numpy()[0][classes]))
-        else:
-            self._by_classes(lambda classes: _add_product(total.numpy()[0][classes], part[classes], share))
-        return total
+    def scores(self, fold: int, volume: Tensor, start: Three, mirrored: Sequence[int]) -> Tensor:
+        """Run a network on a patch, mirrored and back; gives a view."""
+        answer = self._answered(fold, volume, start, mirrored).numpy()[0]
+        return answer[:, *(slice(None, None, -1 if axis in mirrored else 1) for axis in range(3))]
+
+    def held(self, array: NDArray[np.float32]) -> Tensor:
+        """Keep an array."""
+        return np.ascontiguousarray(array)
+
+    def sums(self, segments: tuple[Segments, Segments, Segments]) -> Tensor:
+        """Begin sums."""
+        return _Sums(self._classes, segments)
+
+    def add(self, sums: Tensor, scores: Tensor, weights: Tensor, start: Three) -> None:
+        """Add the weighted scores of a patch."""
+        depth, rows, columns = weights.shape
+        totals = sums.reach(range(start[0], start[0] + depth))
+        place = (slice(start[1], start[1] + rows), slice(start[2], start[2] + columns))
+
+        def add(part: slice) -> None:
+            for total, here, share in zip(totals[part], scores.swapaxes(0, 1)[part], weights[part], strict=True):
+                _add_products(total[:, *place], here, share)
+
+        self._by_parts(depth, add)
 
     def slab(
-        self,
-        before: tuple[Tensor, int] | None,
-        totals: Sequence[Sequence[Tensor]],
-        slices: slice,
-        weights: NDArray[np.float32],
+        self, before: tuple[Tensor, int] | None, sums: Tensor, slices: slice, weights: NDArray[np.float32]
     ) -> Tensor:
-        """Join totals over some of their slices and divide by weights."""
-        carried = None if before is None else before[0].numpy()[:, before[1] :]
-        depth = 0 if carried is None else carried.shape[1]
-        made = self._place.reserve([self._classes, depth + weights.shape[0], *weights.shape[1:]])
-        slab = made.numpy()
-        if carried is not None:
-            slab[:, :depth] = carried
-        rows = _edges([row[0].shape()[3] for row in totals])
-        columns = _edges([each.shape()[4] for each in totals[0]])
-        for (row, down), (column, across) in product(enumerate(rows), enumerate(columns)):
-            total = totals[row][column].numpy()[0][:, slices]
-            self._divide(total, weights[:, down, across], slab[:, depth:, down, across])
-        self._refuse_no_numbers(np.array(self._by_classes(lambda classes: slab[classes, depth:].sum())))
-        return made
+        """Divide sums by weights in their place, and say which class leads where."""
+        scores = sums.take(range(slices.start, slices.stop))
+        labels = np.zeros(weights.shape, dtype=np.uint8 if self._classes < 256 else np.uint16)
+        leads = np.empty(weights.shape, dtype=np.float32)
 
-    def _divide(self, total: NDArray[np.float32], share: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        self._by_classes(lambda classes: np.divide(total[classes], share, out=out[classes]))
+        def divide(part: slice) -> list[list[np.float32]]:
+            planes = range(part.start, part.stop)
+            return [_divide_and_rank(scores[z], weights[z], self._ranking(labels[z], leads[z])) for z in planes]
 
-    def _by_classes(self, work: Callable[[slice], object]) -> list[Any]:
-        return list(self._pool.map(work, self._parts))
+        self._refuse_no_numbers(np.concatenate(self._by_parts(len(weights), divide)))
+        if before is None:
+            return _Slab(scores, labels, leads)
+        slab, first = before
+        sums.give_back(slab.slices[:first])
+        return _Slab(
+            slab.slices[first:] + scores,
+            np.concatenate([slab.labels[first:], labels]),
+            np.concatenate([slab.leads[first:], leads]),
+        )
+
+    def labels(self, slab: Tensor, box: Box, operators: Operators, regions: bool) -> NDArray[np.uint16]:
+        """Give each voxel its class; interpolate scores where the corners of its cell disagree."""
+        cells, labels, contested = _agreed(slab, box, operators, 0.0)
+        if not contested.any():
+            return labels
+        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
+        many = len(voxels) > _MOST_CONTESTED * labels.size
+        if regions and many:
+            found = self._whole(scores, operators, "regions")
+            return np.asarray(found, dtype=np.uint16)
+        if many:
+            classes = cells.leading(scores, contested, 0.0)
+            found = self._whole(scores[classes], operators, "highest")
+            return np.asarray(classes.astype(np.uint16)[found])
+        if regions:
+            labels.reshape(-1)[voxels] = _last_of(cells.between(scores, voxels))
+        else:
+            classes, between = cells.rivals(scores, slab.present(box), voxels, 0.0)
+            labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
+        return labels
+
+    def contested(self, slab: Tensor, box: Box, operators: Operators, within: float) -> Contested:
+        """Interpolate scores where corners disagree or another class comes near at one."""
+        cells, labels, contested = _agreed(slab, box, operators, within)
+        if not contested.any():
+            return uncontested(labels)
+        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
+        if len(voxels) > _MOST_CONTESTED * labels.size:
+            classes = cells.leading(scores, contested, within)
+            found = self._whole(scores[classes], operators, "none")
+            return contested_among(classes, np.asarray(found), within)
+        classes, between = cells.rivals(scores, slab.present(box), voxels, within)
+        labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
+        return Contested(labels, voxels, classes, between)
+
+    def _whole(
+        self, scores: Scores, operators: Operators, decision: Literal["highest", "regions", "none"]
+    ) -> NDArray[Any]:
+        """Interpolate a whole box and decide."""
+        if decision == "none" and not any(each is not None for each in operators):
+            return scores
+        return self._interpolated(self._place.send(scores), None, operators, decision)
+
+    def _by_parts(self, count: int, work: Callable[[slice], Any]) -> list[Any]:
+        """Do the work on as many parts as there are threads."""
+        parts = min(self._threads, count)
+        edges = [count * part // parts for part in range(parts + 1)]
+        return list(self._pool.map(work, [slice(*edge) for edge in pairwise(edges)]))
 
 
-def _add_product(total: NDArray[np.float32], part: NDArray[np.float32], share: NDArray[np.float32]) -> None:
-    """Class by class: what is multiplied stays in the cache until it is added."""
-    product_here = np.empty(share.shape, dtype=np.float32)
-    for number, scores in enumerate(part):
-        np.multiply(scores, share, out=product_here)
-        total[number] += product_here
+def _add_products(sums: Scores, scores: Scores, weights: Scores) -> None:
+    """Some classes at a time: what is multiplied stays in the cache until it is added."""
+    at_once = max(1, _CACHED_VALUES // weights.size)
+    products = np.empty((at_once, *weights.shape), dtype=np.float32)
+    for start in range(0, len(sums), at_once):
+        part = slice(start, start + at_once)
+        here = np.multiply(scores[part], weights, out=products[: len(sums) - start])
+        np.add(sums[part], here, out=sums[part])
 
 
-def _edges(sizes: Sequence[int]) -> list[slice]:
-    ends = np.cumsum(sizes)
-    return [slice(int(end) - size, int(end)) for size, end in zip(sizes, ends, strict=True)]
+def _divide_and_rank(sums: Scores, weights: Scores, ranking: "_Highest | _LastAbove0") -> list[np.float32]:
+    """Divide one slice ``[class, y, x]`` in its place; gives the sum of each class's scores."""
+    checks = []
+    for number, scores in enumerate(sums):
+        checks.append(np.divide(scores, weights, out=scores).sum())
+        ranking.take(number, scores)
+    ranking.finish()
+    return checks
+
+
+class _Highest:
+    """Finds the class with the highest score, the first of a tie, and how far it leads."""
+
+    def __init__(self, labels: Numbers, leads: Scores) -> None:
+        """Take where to write; labels begin with 0."""
+        self._labels = labels
+        self._leads = leads
+        self._highest = np.full(leads.shape, -np.inf, dtype=np.float32)
+        self._second = self._highest.copy()
+        self._lower = np.empty_like(leads)
+        self._number = np.empty_like(labels)
+
+    def take(self, number: int, scores: Scores) -> None:
+        """Look at the next class. Of numbers of one sort, the greater is the later: no mask, which is slow."""
+        above = scores > self._highest
+        np.minimum(self._highest, scores, out=self._lower)
+        np.maximum(self._second, self._lower, out=self._second)
+        np.maximum(self._highest, scores, out=self._highest)
+        np.multiply(above, self._labels.dtype.type(number), out=self._number)
+        np.maximum(self._labels, self._number, out=self._labels)
+
+    def finish(self) -> None:
+        np.subtract(self._highest, self._second, out=self._leads)
+
+
+class _LastAbove0:
+    """Finds 1 more than the last class with a score above 0; 0 where there is none."""
+
+    def __init__(self, labels: Numbers, leads: Scores) -> None:
+        self._labels = labels
+        leads[...] = np.inf
+
+    def take(self, number: int, scores: Scores) -> None:
+        np.maximum(self._labels, (scores > 0) * self._labels.dtype.type(number + 1), out=self._labels)
+
+    def finish(self) -> None:
+        pass
+
+
+def _agreed(
+    slab: _Slab, box: Box, operators: Operators, within: float
+) -> tuple[Cells, NDArray[np.uint16], NDArray[np.bool_]]:
+    """Give the cells of a box, each voxel's class by a corner of its cell, and the cells where that is not enough."""
+    cells = Cells(operators, [each.stop - each.start for each in box])
+    least, greatest = (cells.pooled(slab.labels[box], choose) for choose in (np.minimum, np.maximum))
+    contested = least != greatest
+    if within > 0:
+        contested |= cells.pooled(slab.leads[box], np.minimum) < within
+    return cells, cells.spread(least).astype(np.uint16), contested
+
+
+def _last_of(scores: Scores) -> NDArray[np.intp]:
+    """Give 1 more than the last class with a score above 0; 0 where there is none."""
+    return np.asarray(((scores > 0) * np.arange(1, len(scores) + 1)[:, None]).max(axis=0))

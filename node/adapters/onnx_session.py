@@ -310,6 +310,8 @@ def _network_session(model: Path | bytes, name: str, device: _Device) -> Any:
     options.intra_op_num_threads = device.threads or 0
     _share_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # Else they spin on after a patch, where its scores are added.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except RUNTIME_ERRORS as error:

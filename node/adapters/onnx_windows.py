@@ -1,8 +1,9 @@
 """A network with a window in ONNX Runtime, with everything beside it in sessions of the same provider."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from node.domain.errors import NotFiniteError
 from node.domain.volume import Box
 from node.inference.normalisation import Scale
 from node.inference.package import LoadedPackage
-from node.inference.predictor import Operators, Room, Tensor
+from node.inference.predictor import Contested, Operators, Room, Segments, Tensor
 from node.inference.resampling import Operator, Three
 
 # Graphs that work on a part of some megabytes, thousands of times for a volume.
-_AGAIN_AND_AGAIN = frozenset({"part", "box", "labels"})
+_AGAIN_AND_AGAIN = frozenset({"part", "planes", "box", "labels"})
 
 # Below every index: where a slice with step -1 must end to take the first voxel too.
 _BEFORE_ALL = -(2**62)
@@ -38,6 +39,27 @@ class Place:
     reserve: Callable[[Sequence[int]], Any]
     # Runs a session that is bound, and says which error is whose turn.
     run: Callable[[Any, Any], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """Sums of weighted scores by segment along each axis."""
+
+    segments: tuple[Segments, Segments, Segments]
+    parts: dict[Three, Tensor] = field(default_factory=dict)
+
+    def covered(self, start: Three, patch: Sequence[int]) -> Iterator[tuple[Three, Box]]:
+        """Give the segments that a patch covers, with where they lie in it."""
+        along = [
+            [
+                (number, slice(first - begin, last - begin))
+                for number, (first, last) in enumerate(segments)
+                if begin <= first and last <= begin + size
+            ]
+            for segments, begin, size in zip(self.segments, start, patch, strict=True)
+        ]
+        for (z, in_z), (y, in_y), (x, in_x) in product(*along):
+            yield (z, y, x), (in_z, in_y, in_x)
 
 
 class OnnxWindows:
@@ -127,6 +149,10 @@ class OnnxWindows:
 
     def scores(self, fold: int, volume: Tensor, start: Three, mirrored: Sequence[int]) -> Tensor:
         """Run a network on a patch, mirrored and back."""
+        answer = self._answered(fold, volume, start, mirrored)
+        return self._part(answer, (0, 0, 0), answer.shape()[2:], mirrored) if mirrored else answer
+
+    def _answered(self, fold: int, volume: Tensor, start: Three, mirrored: Sequence[int]) -> Tensor:
         network = self._networks[fold]
         given, answered = network.get_inputs()[0], network.get_outputs()[0]
         patch = given.shape[2:]
@@ -134,14 +160,22 @@ class OnnxWindows:
             self._answer = self._place.reserve([1, self._classes, *patch])
         part = self._part(volume, start, patch, mirrored)
         self._bound(network, {given.name: part}, {answered.name: self._answer})
-        return self._part(self._answer, (0, 0, 0), patch, mirrored) if mirrored else self._answer
+        return self._answer
 
     def held(self, array: NDArray[np.float32]) -> Tensor:
         """Keep an array where the network runs; weights of a patch get the axes of its scores."""
         return self._place.send(np.ascontiguousarray(array)[None, None])
 
-    def add(self, total: Tensor | None, scores: Tensor, weights: Tensor, inside: Box) -> Tensor:
-        """Add weighted scores of a part of a patch to a total in its place."""
+    def sums(self, segments: tuple[Segments, Segments, Segments]) -> Tensor:
+        """Begin sums: one for each segment, as a graph changes an array in its place as a whole alone."""
+        return _Sums(segments)
+
+    def add(self, sums: Tensor, scores: Tensor, weights: Tensor, start: Three) -> None:
+        """Add the weighted scores of a patch."""
+        for place, inside in sums.covered(start, weights.shape()[2:]):
+            sums.parts[place] = self._added(sums.parts.get(place), scores, weights, inside)
+
+    def _added(self, total: Tensor | None, scores: Tensor, weights: Tensor, inside: Box) -> Tensor:
         feeds: dict[str, Any] = {
             "scores": scores,
             "weights": weights,
@@ -154,27 +188,31 @@ class OnnxWindows:
         return self._run(("add", first), lambda: onnx_graphs.add_graph(first), feeds, {"sum": total})[0]
 
     def slab(
-        self,
-        before: tuple[Tensor, int] | None,
-        totals: Sequence[Sequence[Tensor]],
-        slices: slice,
-        weights: NDArray[np.float32],
+        self, before: tuple[Tensor, int] | None, sums: Tensor, slices: slice, weights: NDArray[np.float32]
     ) -> Tensor:
-        """Join totals over some of their slices and divide by weights."""
+        """Join sums over some of their slices and divide by weights."""
+        number, (first, last) = next(
+            (number, ends) for number, ends in enumerate(sums.segments[0]) if ends[0] <= slices.start < ends[1]
+        )
+        rows, columns = (range(len(segments)) for segments in sums.segments[1:])
         feeds: dict[str, Any] = {
-            f"total_{row}_{column}": each for row, parts in enumerate(totals) for column, each in enumerate(parts)
+            f"total_{row}_{column}": sums.parts[number, row, column] for row, column in product(rows, columns)
         }
-        feeds |= {"starts": np.array([slices.start], dtype=np.int64), "ends": np.array([slices.stop], dtype=np.int64)}
+        feeds["starts"] = np.array([slices.start - first], dtype=np.int64)
+        feeds["ends"] = np.array([slices.stop - first], dtype=np.int64)
         feeds["weights"] = np.ascontiguousarray(weights)
         if before is not None:
             slab, first = before
             feeds |= {"before": slab, "from": np.array([first], dtype=np.int64)}
             feeds["to"] = np.array([slab.shape()[1]], dtype=np.int64)
-        kind = (len(totals), len(totals[0]), before is not None)
+        kind = (len(rows), len(columns), before is not None)
         made, check = self._run(
             ("slab", *kind), lambda: onnx_graphs.slab_graph(*kind), feeds, {"slab": None, "check": None}
         )
         self._refuse_no_numbers(check.numpy())
+        if slices.stop == last:
+            for row, column in product(rows, columns):
+                del sums.parts[number, row, column]
         return made
 
     def labels(self, slab: Tensor, box: Box, operators: Operators, regions: bool) -> NDArray[np.uint16]:
@@ -187,15 +225,13 @@ class OnnxWindows:
             return np.full(_shape(box, operators), rivals[0], dtype=np.uint16)
         return np.asarray(rivals.astype(np.uint16)[self._interpolated(part, rivals, operators, "highest")])
 
-    def rivals(
-        self, slab: Tensor, box: Box, operators: Operators, within: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Interpolate linearly the scores, of a box, of classes that come near the highest somewhere."""
+    def contested(self, slab: Tensor, box: Box, operators: Operators, within: float) -> Contested:
+        """Interpolate scores of a box linearly, and give those of classes within a distance of the highest."""
         part, leads = self._box(slab, box, operators)
         rivals = np.flatnonzero(leads >= -within)
         if len(rivals) == 1:
-            return rivals, np.zeros((1, *_shape(box, operators)), dtype=np.float32)
-        return rivals, np.asarray(self._interpolated(part, rivals, operators, "none"), dtype=np.float32)
+            return uncontested(np.full(_shape(box, operators), rivals[0], dtype=np.uint16))
+        return contested_among(rivals, np.asarray(self._interpolated(part, rivals, operators, "none")), within)
 
     def _box(self, slab: Tensor, box: Box, operators: Operators) -> tuple[Tensor, NDArray[np.float32]]:
         feeds: dict[str, Any] = {
@@ -291,6 +327,20 @@ class OnnxWindows:
                 binding.bind_ortvalue_output(name, place)
         self._place.run(session, binding)
         return list(binding.get_outputs())
+
+
+def uncontested(labels: NDArray[np.uint16]) -> Contested:
+    """Say that no second class comes near anywhere."""
+    nothing = np.empty(0, dtype=np.intp)
+    return Contested(labels, nothing, nothing, np.empty((0, 0), dtype=np.float32))
+
+
+def contested_among(classes: NDArray[np.intp], scores: NDArray[np.float32], within: float) -> Contested:
+    """Take interpolated scores ``[class, z, y, x]`` of all classes that come near the highest somewhere."""
+    labels = classes.astype(np.uint16)[scores.argmax(axis=0)]
+    near = scores > scores.max(axis=0) - np.float32(within)
+    voxels = np.flatnonzero(np.count_nonzero(near, axis=0) > 1)
+    return Contested(labels, voxels, classes, scores.reshape(len(classes), -1)[:, voxels])
 
 
 def _shape(box: Box, operators: Operators) -> list[int]:

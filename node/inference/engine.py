@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from node.domain.errors import InputError
 from node.domain.volume import Box, Probabilities, Volume
 from node.inference.network_tables import Output, WindowedInput
-from node.inference.normalisation import Scale, filled_nonzero_mask, nonzero_box, scale_of
+from node.inference.normalisation import nonzero_box
 from node.inference.plan import SLAB_SLICES, Plan, plan_windows, refuse_too_large
 from node.inference.predictor import Operators, Progress, Tensor, WindowRuntime
+from node.inference.preparation import PreparedImage
 from node.inference.probabilities import UnsureVoxels
 from node.inference.resampling import (
     Extent,
@@ -34,9 +35,6 @@ from node.inference.windows import gaussian
 
 Image = NDArray[np.float32]
 Place = tuple[int, int, int]
-
-# Planes that are sent and resampled at a time.
-_PLANES_AT_ONCE = 16
 
 
 def labels_by_windows(
@@ -116,8 +114,8 @@ def _label_cropped(
     cropped = [channel[box] for channel in images.channels]
     plan = plan_windows(cast(Three, cropped[0].shape), images.spacing_mm, images.wanted, output)
     refuse_too_large(plan, len(cropped), runtime.room())
-    volume = _prepared(cropped, images.wanted, plan, runtime, progress)
-    run = _Run(plan, runtime, volume, gaussian(plan.patch, images.wanted.window.gaussian_sigma))
+    image = PreparedImage(cropped, images.wanted, plan, runtime, progress)
+    run = _Run(plan, runtime, image, gaussian(plan.patch, images.wanted.window.gaussian_sigma))
     unsure = UnsureVoxels(_owner(there), there[box], plan.classes) if output.activation == "softmax" else None
     _Labeller(plan, output, runtime, there[box], unsure).label(run.slabs(progress), progress)
     return None if unsure is None else unsure.probabilities()
@@ -129,58 +127,6 @@ def _owner(view: Labels) -> Labels:
     if not isinstance(owner, np.ndarray):
         raise TypeError("labels lie in memory that is no array")
     return owner
-
-
-def _prepared(
-    cropped: Sequence[Image], wanted: WindowedInput, plan: Plan, runtime: WindowRuntime, progress: Progress
-) -> Tensor:
-    """Normalise, resample and pad; gives ``[1, channel, z, y, x]`` where the network runs."""
-    masked = any(channel.masked for channel in wanted.channels)
-    mask = filled_nonzero_mask(cropped) if masked else None
-    channels = []
-    for number, (values, channel) in enumerate(zip(cropped, wanted.channels, strict=True)):
-        progress("resample", number, len(cropped))
-        channels.append(_channel(values, scale_of(values, channel, mask), plan, runtime))
-    progress("resample", len(cropped), len(cropped))
-    return runtime.volume(channels)
-
-
-def _channel(values: Image, scale: Scale, plan: Plan, runtime: WindowRuntime) -> Tensor:
-    """Resample within planes first and across them then; slices that are resampled one by one are the planes."""
-    how = plan.to_model
-    across = how.separate_axis or 0
-    order = (across, *(axis for axis in range(3) if axis != across))
-    planes = values.transpose(order)
-    mask = None if scale.mask is None else scale.mask.transpose(order)
-    by_slice = how.clipped and how.changes and how.separate_axis is not None
-    done = []
-    for start in range(0, len(planes), _PLANES_AT_ONCE):
-        part = slice(start, start + _PLANES_AT_ONCE)
-        done.append(
-            runtime.planes(
-                np.ascontiguousarray(planes[part]),
-                scale,
-                None if mask is None else np.ascontiguousarray(mask[part]),
-                (how.along[order[1]], how.along[order[2]]),
-                by_slice,
-            )
-        )
-    limits = _limits(values, scale) if how.clipped and how.changes and how.separate_axis is None else None
-    back = cast(Three, tuple(order.index(axis) for axis in range(3)))
-    return runtime.channel(done, how.along[across], limits, back, plan.padding)
-
-
-def _limits(values: Image, scale: Scale) -> tuple[float, float]:
-    """Give the least and the greatest normalised value."""
-    extremes = np.array([values.min(), values.max()], dtype=np.float32)
-    if scale.limits is not None:
-        extremes = extremes.clip(np.float32(scale.limits[0]), np.float32(scale.limits[1]))
-    least, greatest = (extremes - np.float32(scale.mean)) / np.float32(scale.deviation)
-    if scale.mask is None or scale.mask.all():
-        return float(least), float(greatest)
-    inside = values[scale.mask]
-    least, greatest = ((each - scale.mean) / scale.deviation for each in (inside.min(), inside.max()))
-    return float(min(least, 0.0)), float(max(greatest, 0.0))
 
 
 @dataclass(slots=True)
@@ -198,12 +144,9 @@ class _Run:
 
     plan: Plan
     runtime: WindowRuntime
-    volume: Tensor
+    image: PreparedImage
     # Of one patch.
     weights: NDArray[np.float32]
-    # Sums of weighted scores by segment along each axis: every patch covers a segment whole or not at all, so a sum is
-    # changed in its place.
-    _totals: dict[Place, Tensor] = field(default_factory=dict)
     # Sums of weights by segment along the first axis.
     _weights: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -212,73 +155,55 @@ class _Run:
         passes = list(product(range(self.runtime.folds), self.plan.mirrorings))
         # The mean over folds and mirrorings, taken while summing.
         share = self.runtime.held(self.weights / np.float32(len(passes)))
+        sums = self.runtime.sums(self.plan.segments)
         starts, done = self.plan.starts, 0
         previous: _Slab | None = None
         for number, first in enumerate(starts[0]):
+            row = self.image.slices(first, first + self.plan.patch[0])
             for second, third in product(starts[1], starts[2]):
                 progress("predict", done, self.plan.patches)
                 for fold, mirrored in passes:
-                    self._add((first, second, third), share, fold, mirrored)
+                    scores = self.runtime.scores(fold, row, (0, second, third), mirrored)
+                    self.runtime.add(sums, scores, share, (first, second, third))
                 self._weigh((first, second, third))
                 done += 1
             next_start = starts[0][number + 1] if number + 1 < len(starts[0]) else self.plan.padded_shape[0]
-            for slab in self._finished(next_start, previous):
+            for slab in self._finished(sums, next_start, previous):
                 previous = slab
                 yield slab
         progress("predict", done, self.plan.patches)
 
-    def _add(self, start: Place, share: Tensor, fold: int, mirrored: Sequence[int]) -> None:
-        scores = self.runtime.scores(fold, self.volume, start, mirrored)
-        for place, inside in self._covered(start):
-            self._totals[place] = self.runtime.add(self._totals.get(place), scores, share, inside)
-
-    def _covered(self, start: Place) -> Iterator[tuple[Place, Box]]:
-        """Give the segments that a patch covers, with where they lie in it."""
-        covered = [
-            [
-                (number, slice(first - begin, last - begin))
-                for number, (first, last) in enumerate(segments)
-                if begin <= first and last <= begin + patch
-            ]
-            for segments, begin, patch in zip(self.plan.segments, start, self.plan.patch, strict=True)
-        ]
-        for (z, in_z), (y, in_y), (x, in_x) in product(*covered):
-            yield (z, y, x), (in_z, in_y, in_x)
+    def _covered(self, start: int) -> Iterator[tuple[int, slice]]:
+        """Give the segments along the first axis that a patch covers, with where they lie in it."""
+        for number, (first, last) in enumerate(self.plan.segments[0]):
+            if start <= first and last <= start + self.plan.patch[0]:
+                yield number, slice(first - start, last - start)
 
     def _weigh(self, start: Place) -> None:
         _, rows, columns = self.plan.padded_shape
         _, y, x = start
-        for number, (first, last) in enumerate(self.plan.segments[0]):
-            if start[0] <= first and last <= start[0] + self.plan.patch[0]:
-                if number not in self._weights:
-                    self._weights[number] = np.zeros((last - first, rows, columns), dtype=np.float32)
-                within = self.weights[first - start[0] : last - start[0]]
-                self._weights[number][:, y : y + self.plan.patch[1], x : x + self.plan.patch[2]] += within
+        for number, slices in self._covered(start[0]):
+            if number not in self._weights:
+                self._weights[number] = np.zeros((slices.stop - slices.start, rows, columns), dtype=np.float32)
+            here = self._weights[number][:, y : y + self.plan.patch[1], x : x + self.plan.patch[2]]
+            here += self.weights[slices]
 
-    def _finished(self, before: int, previous: _Slab | None) -> Iterator[_Slab]:
+    def _finished(self, sums: Tensor, before: int, previous: _Slab | None) -> Iterator[_Slab]:
         """Give what lies before a slice, which no further patch touches."""
         for number, (first, last) in enumerate(self.plan.segments[0]):
             if last > before or number not in self._weights:
                 continue
-            for start in range(0, last - first, SLAB_SLICES):
-                part = slice(start, min(start + SLAB_SLICES, last - first))
-                previous = self._joined(number, part, first, previous)
+            weights = self._weights.pop(number)
+            for start in range(first, last, SLAB_SLICES):
+                part = slice(start, min(start + SLAB_SLICES, last))
+                previous = self._joined(sums, part, weights[start - first : part.stop - first], previous)
                 yield previous
-            self._forget(number)
 
-    def _joined(self, number: int, part: slice, first: int, previous: _Slab | None) -> _Slab:
-        """Join totals, and put the slice before them in front: interpolation looks at both sides of a gap."""
-        rows, columns = (range(len(segments)) for segments in self.plan.segments[1:])
-        totals = [[self._totals[number, row, column] for column in columns] for row in rows]
+    def _joined(self, sums: Tensor, part: slice, weights: NDArray[np.float32], previous: _Slab | None) -> _Slab:
+        """Put the slice before in front: interpolation looks at both sides of a gap."""
         carried = None if previous is None else (previous.scores, previous.last - previous.first - 1)
-        begins = first + part.start - (carried is not None)
-        scores = self.runtime.slab(carried, totals, part, self._weights[number][part])
-        return _Slab(scores, begins, first + part.stop)
-
-    def _forget(self, number: int) -> None:
-        del self._weights[number]
-        for place in [each for each in self._totals if each[0] == number]:
-            del self._totals[place]
+        scores = self.runtime.slab(carried, sums, part, weights)
+        return _Slab(scores, part.start - (carried is not None), part.stop)
 
 
 class _Labeller:
@@ -292,7 +217,8 @@ class _Labeller:
         self._there = there
         self._unsure = unsure
         self._regions = bool(output.region_values)
-        self._values = np.array([0, *output.region_values] if self._regions else range(output.classes), there.dtype)
+        # What the numbers of regions mean; the number of a class is its label.
+        self._values = np.array([0, *output.region_values], there.dtype) if self._regions else None
         self._axes = [
             _Axis(operator, size, before, new)
             for operator, size, (before, _), new in zip(
@@ -330,13 +256,14 @@ class _Labeller:
             from_columns, along_columns = self._axes[2].part(left, right)
             box = (slice(from_slices.start - slab.first, from_slices.stop - slab.first), from_rows, from_columns)
             found = self._found(slab, box, (across, along_rows, along_columns), (first, top, left))
-            self._there[first:last, top:down, left:right] = self._values[found]
+            self._there[first:last, top:down, left:right] = found if self._values is None else self._values[found]
 
     def _found(self, slab: _Slab, box: Box, operators: Operators, origin: Place) -> Labels:
         if self._unsure is None:
             return self._runtime.labels(slab.scores, box, operators, self._regions)
-        classes, scores = self._runtime.rivals(slab.scores, box, operators, self._unsure.within)
-        return self._unsure.add(scores, classes, origin)
+        found = self._runtime.contested(slab.scores, box, operators, self._unsure.within)
+        self._unsure.add(found, origin)
+        return found.labels
 
 
 class _Axis:

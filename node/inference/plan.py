@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from node.domain.errors import ResourceError
 from node.inference.network_tables import Output, WindowedInput
-from node.inference.predictor import Room
+from node.inference.predictor import Room, Segments
 from node.inference.resampling import (
     Extent,
     Resampling,
@@ -16,10 +16,14 @@ from node.inference.resampling import (
 )
 from node.inference.windows import mirrorings, padding, patch_starts, segments
 
-Segments = tuple[tuple[int, int], ...]
-
 # Of the network's slices, so many are joined, labelled and let go at a time.
 SLAB_SLICES = 16
+
+# Planes that are sent and resampled at a time.
+PLANES_AT_ONCE = 16
+
+# Slices beyond which a cubic spline's weight is below what `node.inference.resampling` keeps: 0.27 to the power of it.
+_SPLINE_REACH = 18
 
 _FLOAT32 = 4
 
@@ -90,20 +94,34 @@ def plan_windows(shape: Three, spacing_mm: Extent, wanted: WindowedInput, output
 def bytes_needed(plan: Plan, channels: int, room: Room) -> int:
     """Give the memory that a plan takes where the network runs, beside the series and its labels.
 
-    Scores of a whole volume are never held: those of the slices of one row of patches are, whatever the slices.
+    The image and its scores are never held as a whole: what a row of patches needs is, whatever the slices.
     """
-    model, padded, source = (math.prod(each) for each in (plan.model_shape, plan.padded_shape, plan.shape))
     plane = math.prod(plan.padded_shape[1:])
-    # Planes wait at the network's spacing for what lies beside them, then the channel and the joined volume are made.
-    half_way = source // max(1, math.prod(plan.shape[1:])) * math.prod(plan.model_shape[1:])
-    preparing = _FLOAT32 * (2 * half_way + model + (channels + 1) * padded)
-    volume = _FLOAT32 * channels * padded * (2 if channels > 1 else 1)
-    totals = _FLOAT32 * plan.classes * plan.patch[0] * plane
-    # A slab beside the one that it continues, and what its parts are joined from.
-    slab = 3 * _FLOAT32 * plan.classes * (SLAB_SLICES + 2) * plane
-    labelling = 4 * _FLOAT32 * max(room.label_values, plan.classes)
-    mirrored = _FLOAT32 * plan.classes * math.prod(plan.patch) * (len(plan.mirrorings) > 1)
-    return max(preparing, volume + totals + mirrored + max(room.network, slab + labelling))
+    window = plan.patch[0] * plane
+    half_way = _values_half_way(plan)
+    answer = _FLOAT32 * plan.classes * math.prod(plan.patch)
+    # Some of the series' planes on the way to the network's spacing.
+    plane_pixels = math.prod(plan.shape) // plan.shape[plan.to_model.separate_axis or 0]
+    planes = 6 * _FLOAT32 * PLANES_AT_ONCE * plane_pixels
+    # The last slab is held until the next is made, which continues it.
+    slab = _FLOAT32 * plan.classes * (SLAB_SLICES + 2) * plane
+    totals = _FLOAT32 * plan.classes * window
+    held = planes + _FLOAT32 * channels * (half_way + window) + totals + slab + answer * (len(plan.mirrorings) > 1)
+    # A row's channels are made beside those of the row before, one by one, then joined.
+    preparing = answer + _FLOAT32 * (half_way + 3 * window + 2 * channels * window)
+    # The next slab, and what its parts are joined from.
+    labelling = answer + 2 * slab + 4 * _FLOAT32 * max(room.label_values, plan.classes)
+    return held + max(preparing, room.network, labelling)
+
+
+def _values_half_way(plan: Plan) -> int:
+    """Count what waits of one channel, resampled within planes, for what lies beside it."""
+    if plan.to_model.separate_axis:
+        # Planes cross the slices: all are needed, for the slices of a row.
+        across = plan.to_model.separate_axis
+        return plan.shape[across] * plan.patch[0] * math.prod(plan.model_shape[1:]) // plan.model_shape[across]
+    reached = math.ceil(plan.patch[0] * plan.shape[0] / plan.model_shape[0]) + 2 * (_SPLINE_REACH + PLANES_AT_ONCE)
+    return min(plan.shape[0], reached) * math.prod(plan.model_shape[1:])
 
 
 def refuse_too_large(plan: Plan, channels: int, room: Room) -> None:

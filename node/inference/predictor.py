@@ -17,6 +17,9 @@ Progress = Callable[[str, int, int], None]
 # An array where the network runs. Nobody but its runtime looks into it.
 Tensor = Any
 
+# Of an axis: from where to where each reaches.
+Segments = tuple[tuple[int, int], ...]
+
 # Along the first, second and third axis; None where nothing changes.
 Operators = tuple[Operator | None, Operator | None, Operator | None]
 
@@ -50,6 +53,20 @@ class Room:
     network: int
     # Values that one step of labelling works on: as many as a cache holds, or as keep an accelerator busy.
     label_values: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contested:
+    """The labels of a box, and the scores where more than one class comes near the highest."""
+
+    # The class of each voxel; shape of the box.
+    labels: NDArray[np.uint16]
+    # Those where others come near, by their place among all.
+    voxels: NDArray[np.intp]
+    # At least those that come near somewhere, in order.
+    classes: NDArray[np.intp]
+    # Interpolated, ``[class, voxel]``.
+    scores: NDArray[np.float32]
 
 
 @runtime_checkable
@@ -112,23 +129,25 @@ class WindowRuntime(Protocol):
         """Keep an array where the network runs."""
         ...
 
-    def add(self, total: Tensor | None, scores: Tensor, weights: Tensor, inside: Box) -> Tensor:
-        """Add weighted scores of a part of a patch to a total in its place; None begins one."""
+    def sums(self, segments: tuple[Segments, Segments, Segments]) -> Tensor:
+        """Begin sums of weighted scores over all patches; along each axis a patch covers a segment whole or not."""
+        ...
+
+    def add(self, sums: Tensor, scores: Tensor, weights: Tensor, start: Three) -> None:
+        """Add the weighted scores of a patch."""
         ...
 
     def slab(
-        self,
-        before: tuple[Tensor, int] | None,
-        totals: Sequence[Sequence[Tensor]],
-        slices: slice,
-        weights: NDArray[np.float32],
+        self, before: tuple[Tensor, int] | None, sums: Tensor, slices: slice, weights: NDArray[np.float32]
     ) -> Tensor:
-        """Join totals, rows of columns, over some of their slices, and divide by weights: ``[classes, z, y, x]``.
+        """Take slices of one segment out of sums and divide by the sum of weights: ``[classes, z, y, x]``.
 
         Parameters
         ----------
         before
-            A slab and the slice from which on it is put before.
+            The slab before and the slice from which on it is put in front; it is given up.
+        slices
+            That follow those before; no patch is added to them later.
 
         Raises
         ------
@@ -147,16 +166,8 @@ class WindowRuntime(Protocol):
         """
         ...
 
-    def rivals(
-        self, slab: Tensor, box: Box, operators: Operators, within: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Interpolate linearly the scores, of a box, of classes that come near the highest somewhere.
-
-        Returns
-        -------
-        Their numbers, at least all of those within that distance, and ``[class, z, y, x]``; of one alone it says
-        nothing.
-        """
+    def contested(self, slab: Tensor, box: Box, operators: Operators, within: float) -> Contested:
+        """Interpolate scores of a box linearly, and give those of classes within a distance of the highest."""
         ...
 
 

@@ -20,6 +20,7 @@ from node.domain.errors import SetupError
 from node.domain.masks import BACKGROUND
 from node.domain.volume import Box
 from node.inference.postprocess import mask_of
+from node.inference.predictor import Contested
 from node.inference.transforms import Labels, Passage, Plane, empty_labels, label_of_highest, scores_on_source
 
 # A smaller share is nothing, and a label with all but this is sure. Contours look at a half, and a fractional
@@ -145,24 +146,17 @@ class UnsureVoxels:
         """Give how far below the highest score a class may be to count."""
         return float(np.log(4 * self._classes / LEAST_SHARE))
 
-    def add(self, scores: NDArray[np.float32], classes: NDArray[np.intp], origin: Sequence[int]) -> Labels:
-        """Take logits of all classes that count, ``[class, z, y, x]``, of a part that begins at ``origin``.
-
-        Returns
-        -------
-        The label of each voxel.
+    def add(self, found: Contested, origin: Sequence[int]) -> None:
+        """Take what is contested in a part that begins at ``origin``.
 
         Raises
         ------
         SetupError
             The scores are no logits.
         """
-        self._refuse_probabilities(scores)
-        highest = scores.argmax(axis=0)
-        labels: NDArray[np.uint16] = classes.astype(np.uint16)[highest]
-        if self._count <= MOST_SHARES and len(classes) > 1:
-            self._keep(scores.reshape(len(classes), -1), classes, labels, origin)
-        return labels
+        self._refuse_probabilities(found)
+        if self._count <= MOST_SHARES and len(found.voxels):
+            self._keep(found, origin)
 
     def probabilities(self) -> SoftmaxProbabilities | None:
         """Give the probabilities of all that was taken; None where they would take more than ``MOST_SHARES``."""
@@ -191,28 +185,31 @@ class UnsureVoxels:
         ]
         return SoftmaxProbabilities(self._labels, planes)
 
-    def _keep(
-        self, scores: NDArray[np.float32], classes: NDArray[np.intp], labels: Labels, origin: Sequence[int]
-    ) -> None:
-        contested = np.flatnonzero((scores > scores.max(axis=0) - np.float32(self.within)).sum(axis=0) > 1)
-        shares = _softmax(scores[:, contested])
+    def _keep(self, found: Contested, origin: Sequence[int]) -> None:
+        shares = _softmax(found.scores)
         unsure = shares.max(axis=0) < 1 - LEAST_SHARE
-        voxels, shares = contested[unsure], shares[:, unsure]
+        voxels, shares = found.voxels[unsure], shares[:, unsure]
         # The label's own share always: without one its voxel would count as sure.
-        kept = (shares >= LEAST_SHARE) | (classes[:, None] == labels.ravel()[voxels])
-        kept[classes == BACKGROUND] = False
+        kept = (shares >= LEAST_SHARE) | (found.classes[:, None] == found.labels.ravel()[voxels])
+        kept[found.classes == BACKGROUND] = False
         which_class, which_voxel = np.nonzero(kept)
-        where = np.unravel_index(voxels[which_voxel], labels.shape)
+        where = np.unravel_index(voxels[which_voxel], found.labels.shape)
         places = self._begin + sum(
             (index + first) * stride for index, first, stride in zip(where, origin, self._strides, strict=True)
         )
-        values = classes[which_class].astype(np.uint16)
+        values = found.classes[which_class].astype(np.uint16)
         self._found.append((np.asarray(places, np.int64), values, np.rint(shares[kept] * _WHOLE).astype(np.uint16)))
         self._count += len(values)
 
-    def _refuse_probabilities(self, scores: NDArray[np.float32]) -> None:
+    def _refuse_probabilities(self, found: Contested) -> None:
         # Of numbers between 0 and 1 every class comes near the highest, so all are here.
-        if len(scores) == self._classes and scores.min() >= 0 and np.abs(scores.sum(axis=0) - 1).max() < 1e-3:
+        scores = found.scores
+        if (
+            scores.size
+            and len(scores) == self._classes
+            and scores.min() >= 0
+            and np.abs(scores.sum(axis=0) - 1).max() < 1e-3
+        ):
             raise SetupError(
                 "The network answers with probabilities; its manifest says that softmax is to follow.",
                 "Export the graph without its last softmax, or leave activation out of the manifest.",

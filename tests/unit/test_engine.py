@@ -3,20 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from node.adapters import onnx_host
 from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_windows import OnnxWindows
 from node.domain.errors import InputError, ResourceError, SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
-from node.inference.network_tables import Channel, Output, Window, WindowedInput
-from node.inference.predictor import Room, no_progress
+from node.inference.network_tables import Activation, Channel, Output, Window, WindowedInput
+from node.inference.plan import SLAB_SLICES
+from node.inference.predictor import Room, Segments, no_progress
 from node.inference.segment import segment
 from node.inference.transforms import oriented_axes
 from tests.builders import Orientation, grid
@@ -244,19 +248,72 @@ def by_slice(image: NDArray[np.float64], shape: Sequence[int], order: int) -> ND
     return np.asarray(slices[nearest], dtype=np.float64)
 
 
-def test_the_graphs_that_an_accelerator_runs_give_the_labels_that_the_host_gives(tmp_path: Path) -> None:
+def steps(shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Give 0, 1, 2 and 3 with borders between them, and some noise."""
     random = np.random.default_rng(3)
+    smooth = ndimage.gaussian_filter(random.normal(size=shape), 3)
+    found = np.digitize(smooth, np.quantile(smooth, [0.3, 0.6, 0.9])) + 0.2 * random.normal(size=shape)
+    return np.asarray(found, dtype=np.float32)
+
+
+def nearness(patch: tuple[int, int, int]) -> onnx.ModelProto:
+    """Give five classes by how near the image is to 0, 1, 2, 3 and 4: 16 of score for each step."""
+    numbers = np.arange(5)
+    return convolution((32.0 * numbers).reshape(5, 1, 1, 1, 1), [-16.0 * number**2 for number in range(5)], patch)
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax", "regions"])
+@pytest.mark.parametrize("most_contested", [0.0, 1.0])
+@pytest.mark.parametrize("target", [(2.0, 1.2, 1.0), (3.0, 1.8, 0.8)])
+def test_the_graphs_that_an_accelerator_runs_give_the_labels_that_the_host_gives(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    activation: Activation,
+    most_contested: float,
+    target: tuple[float, float, float],
+) -> None:
     stack = grid(slices=14, rows=30, columns=44)
-    given = Volume(voxels=random.normal(size=stack.shape).astype(np.float32), grid=stack)
-    wanted, output = windowed_input(PATCH, spacing_mm=(2.0, 1.2, 1.0)), Output(classes=5)
-    loaded = saved(tmp_path, wanted, output, convolution(random.normal(size=(5, 1, 3, 3, 3)), [0.0] * 5, PATCH))
-    host = opened(tmp_path, wanted, output, convolution(random.normal(size=(5, 1, 3, 3, 3)), [0.0] * 5, PATCH))
+    given = Volume(voxels=steps(stack.shape), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=target, order=1)
+    output = Output(classes=5, activation=activation, region_values=(1, 2, 3, 4, 5) if activation == "regions" else ())
+    loaded = saved(tmp_path, wanted, output, nearness(PATCH))
+    host = opened(tmp_path, wanted, output, nearness(PATCH))
     graphs = OnnxWindows(host._networks, host._place, host._room, host.computed_by, loaded)
+    # All that is contested voxel by voxel, or as a whole.
+    monkeypatch.setattr(onnx_host, "_MOST_CONTESTED", most_contested)
 
-    found = labels(given, wanted, output, graphs)
+    found, sure = labels_by_windows([given], wanted, output, graphs, no_progress)
+    of_host, sure_of_host = labels_by_windows([given], wanted, output, host, no_progress)
 
-    np.testing.assert_array_equal(found, labels(given, wanted, output, host))
-    assert len(np.unique(found)) == 5
+    np.testing.assert_array_equal(found, of_host)
+    assert len(np.unique(found)) >= 4
+    assert (sure is None) == (sure_of_host is None) == (activation != "softmax")
+    if sure is not None and sure_of_host is not None:
+        box = (slice(0, 14), slice(0, 30), slice(0, 44))
+        shares, shares_of_host = ([each.of((value,), box) for value in range(1, 5)] for each in (sure, sure_of_host))
+        np.testing.assert_allclose(np.array(shares), np.array(shares_of_host), atol=1e-4)
+
+
+def test_the_memory_of_slices_that_are_labelled_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = grid(slices=90, rows=24, columns=40)
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    wanted = windowed_input(PATCH)
+    host = opened(tmp_path, wanted, THREE, thresholds(PATCH))
+    begun: list[Any] = []
+    begin = host.sums
+
+    def sums(segments: tuple[Segments, Segments, Segments]) -> Any:
+        begun.append(begin(segments))
+        return begun[-1]
+
+    monkeypatch.setattr(host, "sums", sums)
+
+    labels(given, wanted, THREE, host)
+
+    places = {each.ctypes.data for each in begun[0]._free}
+    # Of a patch, and of the last slab and the slice before it.
+    assert len(places) <= PATCH[0] + SLAB_SLICES + 1
+    assert not begun[0]._slices
 
 
 @pytest.mark.parametrize("kind", [HostWindows, OnnxWindows])

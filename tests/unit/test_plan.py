@@ -43,14 +43,23 @@ def test_totalsegmentator_resamples_before_the_plan() -> None:
     assert plan_windows((200, 250, 260), (1.5, 1.5, 1.5), wanted, Output(classes=2)).model_shape == (200, 250, 260)
 
 
-def test_sums_of_scores_take_the_same_memory_whatever_the_slices() -> None:
+def test_the_same_memory_is_taken_whatever_the_slices() -> None:
     few, many = (bytes_needed(planned(slices), 1, ROOM) for slices in (300, 900))
     sums = 4 * 25 * 128 * 266 * 266
 
     assert sums == 905_676_800
-    assert few > sums
-    # Only the image itself grows: 400 slices of 266 · 266 voxels of 4 bytes more.
-    assert many - few == 4 * 400 * 266 * 266
+    assert many == few > sums
+
+
+def test_thick_slices_across_the_networks_first_axis_wait_for_a_row_of_patches() -> None:
+    wanted = replace(windowed_input((8, 30, 24)), spacing_mm=(0.9, 1.0, 5.0))
+    plan = plan_windows((40, 30, 24), (1.0, 1.0, 5.0), wanted, Output(classes=2))
+
+    assert plan.to_model.separate_axis == 2
+    # 24 planes, of which 8 of 30 voxels wait; the row, 8 of 30 by 24; the sums of 2 classes for it, and for 18 slices.
+    waiting, row, sums, slab = 24 * 8 * 30, 8 * 30 * 24, 2 * 8 * 30 * 24, 2 * 18 * 30 * 24
+    # 16 planes of 40 by 30 at a time.
+    assert bytes_needed(plan, 1, ROOM) - ROOM.network == 4 * (waiting + row + sums + slab + 6 * 16 * 40 * 30)
 
 
 def test_memory_grows_with_the_classes_and_with_mirroring() -> None:
