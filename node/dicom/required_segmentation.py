@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from node.dicom.required_attributes import CODE, OF_EVERY_RESULT, REFERENCE, Required, code_in
 from node.domain.routing import SegmentationEncoding
 
-_SHARED_GROUPS = ("SharedFunctionalGroupsSequence",)
 _SEGMENT = ("SegmentSequence",)
 _REFERENCED_SERIES = ("ReferencedSeriesSequence",)
 _DERIVATION = ("DerivationImageSequence",)
@@ -50,24 +49,6 @@ OBJECT: Sequence[Required] = (
             "SharedFunctionalGroupsSequence",
             "PerFrameFunctionalGroupsSequence",
         ),
-    ),
-    Required(
-        module="Multi-frame Functional Groups",
-        clause="C.7.6.16.2",
-        within=_SHARED_GROUPS,
-        type_1=("PixelMeasuresSequence", "PlaneOrientationSequence"),
-    ),
-    Required(
-        module="Pixel Measures",
-        clause="C.7.6.16.2.1",
-        within=(*_SHARED_GROUPS, "PixelMeasuresSequence"),
-        type_1=("PixelSpacing", "SliceThickness"),
-    ),
-    Required(
-        module="Plane Orientation",
-        clause="C.7.6.16.2.4",
-        within=(*_SHARED_GROUPS, "PlaneOrientationSequence"),
-        type_1=("ImageOrientationPatient",),
     ),
     Required(
         module="Multi-frame Dimension",
@@ -133,6 +114,27 @@ OBJECT_OF_ENCODING: Mapping[SegmentationEncoding, Sequence[Required]] = {
     ),
     "labelmap": (Required(module="Segmentation Image", clause="C.8.20.2", type_1=("PixelPaddingValue",)),),
 }
+
+# Functional groups of all frames at once, or of each.
+PLANE: Sequence[Required] = (
+    Required(
+        module="Multi-frame Functional Groups",
+        clause="C.7.6.16.2",
+        type_1=("PixelMeasuresSequence", "PlaneOrientationSequence"),
+    ),
+    Required(
+        module="Pixel Measures",
+        clause="C.7.6.16.2.1",
+        within=("PixelMeasuresSequence",),
+        type_1=("PixelSpacing", "SliceThickness"),
+    ),
+    Required(
+        module="Plane Orientation",
+        clause="C.7.6.16.2.4",
+        within=("PlaneOrientationSequence",),
+        type_1=("ImageOrientationPatient",),
+    ),
+)
 
 # Functional groups of each frame.
 FRAME: Sequence[Required] = (

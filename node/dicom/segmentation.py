@@ -22,6 +22,7 @@ from node.dicom.fractions import MAXIMUM_FRACTIONAL_VALUE
 from node.dicom.functional_groups import FunctionalGroups
 from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid
 from node.dicom.segmentation_frames import Frames, binary_frames, fractional_frames, labelmap_frames
+from node.dicom.segmentation_planes import planes_are_alike, state_each_plane
 from node.dicom.segmentation_source import plane_index, source_headers
 from node.domain.errors import InputError
 from node.domain.grid import Plane
@@ -85,8 +86,11 @@ def segmentation(
         raise InputError("None of the model's structures is in this series.", "Check that the right model was chosen.")
     headers = headers_by_uid(manifest, source)
     first = next(iter(headers.values()))
-    dataset = _drawn_up(frames.filled, definitions, source_headers(manifest, headers), manifest, provenance, encoding)
+    sources = source_headers(manifest, headers)
+    dataset = _drawn_up(frames.filled, definitions, sources, manifest, provenance, encoding)
     order = [plane_index(_source(groups)) for groups in dataset.PerFrameFunctionalGroupsSequence]
+    if not planes_are_alike(manifest.grid):
+        state_each_plane(dataset, order, manifest.grid, sources)
     _name_sources(dataset, manifest.grid.planes, headers)
     _pin(dataset, _uid("dimensions", encoding, manifest, provenance), date_and_time(moment(provenance, first)))
     dataset.SoftwareVersions = wording.software_versions(provenance)

@@ -49,11 +49,11 @@ def _source(plane: Plane, number: int, header: Dataset, manifest: SeriesManifest
     source.Modality = manifest.modality
     source.Rows = source.Columns = 1
     first = manifest.grid.planes[0]
-    source.ImagePositionPatient = [_decimal(value) for value in plane.position_lps_mm]
-    source.ImageOrientationPatient = [_decimal(value) for value in first.orientation]
-    source.PixelSpacing = [_decimal(value) for value in first.pixel_spacing_mm]
+    source.ImagePositionPatient = [decimal_string(value) for value in plane.position_lps_mm]
+    source.ImageOrientationPatient = [decimal_string(value) for value in first.orientation]
+    source.PixelSpacing = [decimal_string(value) for value in first.pixel_spacing_mm]
     thickness_mm = slice_thickness_mm(header, plane) or manifest.grid.slice_spacing_mm or 1.0
-    source.SliceThickness = _decimal(thickness_mm)
+    source.SliceThickness = decimal_string(thickness_mm)
     return source
 
 
@@ -62,7 +62,7 @@ def _placeholder(number: int) -> str:
     return f"2.25.0.{number}"  # no real UID: its second last component is 0 below the UUID root
 
 
-def _decimal(value: float) -> str:
+def decimal_string(value: float) -> str:
     """Give a DS with as many figures as its 16 characters hold."""
     for digits in range(15, 7, -1):
         text = f"{value:.{digits}g}"

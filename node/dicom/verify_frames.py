@@ -5,12 +5,14 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from node.dicom.required_attributes import verify_required
-from node.dicom.required_segmentation import FRAME
+from node.dicom.required_segmentation import FRAME, PLANE
 from node.dicom.strict_reading import Item, Reader, explicit_elements, items, tag_of
 from node.dicom.verification import OFF_PLANE_MM, Images, expect
 from node.domain.errors import VerificationError
+from node.domain.grid import Grid, Plane
 from node.domain.series import SeriesManifest
 
 # (segment, plane index) of a frame; segment 0 where the pixels themselves tell the segment.
@@ -21,7 +23,7 @@ FRAME_CONTENT, DIMENSION_INDEX_VALUES = tag_of("FrameContentSequence"), tag_of("
 SEGMENT_IDENTIFICATION = tag_of("SegmentIdentificationSequence")
 
 # Each group is there once: what all frames say and what each says of itself could contradict (PS3.3 C.7.6.16.1.1).
-_OF_ALL = frozenset(map(tag_of, ("PixelMeasuresSequence", "PlaneOrientationSequence")))
+_OF_PLANE = frozenset(map(tag_of, ("PixelMeasuresSequence", "PlaneOrientationSequence")))
 _OF_EACH = frozenset((FRAME_CONTENT, *map(tag_of, ("DerivationImageSequence", "PlanePositionSequence"))))
 
 
@@ -56,8 +58,15 @@ class Places:
         self.of_frames: dict[Place, int] = {}
         shared = data_set.item("SharedFunctionalGroupsSequence")
         self._shared_segment = _segment(shared) if shared.has("SegmentIdentificationSequence") else 0
-        _verify_groups(shared, _OF_ALL | {SEGMENT_IDENTIFICATION})
-        self._allowed = _OF_EACH if self._shared_segment else _OF_EACH | {SEGMENT_IDENTIFICATION}
+        _verify_groups(shared, _OF_PLANE | {SEGMENT_IDENTIFICATION})
+        # How far a corner of each plane is off by what all frames state at once; None: each frame states its own.
+        self._off_mm = None
+        if not shared.sequences.keys().isdisjoint(_OF_PLANE):
+            _verify_plane(shared, manifest.grid.planes[0], manifest.grid)
+            self._off_mm = _off_mm(manifest.grid)
+        self._allowed = _OF_EACH.union(
+            () if self._shared_segment else (SEGMENT_IDENTIFICATION,), _OF_PLANE if self._off_mm is None else ()
+        )
         for bounds in items(written, *data_set.left[PER_FRAME_GROUPS]):
             self._add(*bounds)
 
@@ -137,7 +146,42 @@ class Places:
         position_lps_mm = groups.item("PlanePositionSequence").decimals("ImagePositionPatient")
         away_mm = np.abs(np.subtract(position_lps_mm, self._images.grid.planes[plane].position_lps_mm)).max()
         expect(away_mm <= OFF_PLANE_MM, f"A frame lies {away_mm:.3f} mm away from the image that it names.")
+        if self._off_mm is None:
+            _verify_plane(groups, self._images.grid.planes[plane], self._images.grid)
+        else:
+            off_mm = self._off_mm[plane]
+            expect(off_mm <= OFF_PLANE_MM, f"A corner of a frame is {off_mm:.3f} mm off by what all frames share.")
         return plane
+
+
+def _off_mm(grid: Grid) -> NDArray[np.float64]:
+    """Give how far the first plane's orientation and spacing put a corner of each plane off, shape (slices,)."""
+    every, (_, rows, columns) = np.arange(len(grid.planes)), grid.shape
+    off_mm = np.zeros(len(every))
+    for row, column in ((0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1)):
+        ways = grid.points_lps_mm(every, [row], [column]) - grid.positions_lps_mm
+        off_mm = np.maximum(off_mm, np.linalg.norm(ways - ways[0], axis=1))
+    # What is off by just as much as may be must not fall by the last bit.
+    return off_mm.round(6)
+
+
+def _verify_plane(groups: Item, plane: Plane, grid: Grid) -> None:
+    """Raise VerificationError unless functional groups state orientation and spacing of a plane of the grid."""
+    verify_required(groups, PLANE)
+    measures = groups.item("PixelMeasuresSequence")
+    cosines = groups.item("PlaneOrientationSequence").decimals("ImageOrientationPatient")
+    spacing_mm = measures.decimals("PixelSpacing")
+    between = [grid.slice_spacing_mm]
+    if measures.has("SpacingBetweenSlices"):
+        between = measures.decimals("SpacingBetweenSlices")
+    expect(
+        len(cosines) == 6
+        and len(spacing_mm) == 2
+        and np.allclose(cosines, plane.orientation, rtol=0, atol=1e-6)
+        and np.allclose(spacing_mm, plane.pixel_spacing_mm, rtol=1e-6)
+        and np.allclose(between, grid.slice_spacing_mm, rtol=1e-2),
+        "Orientation or spacing of the frames is not that of the images.",
+    )
 
 
 def _verify_groups(groups: Item, allowed: Collection[int]) -> None:

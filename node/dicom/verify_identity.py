@@ -8,6 +8,7 @@ from pydicom import Dataset, dcmread
 
 from node.dicom.headers import slice_thickness_mm
 from node.dicom.identity import TYPE_2, TYPE_3, valid_element
+from node.dicom.strict_reading import Reader, explicit_elements, items, tag_of
 from node.dicom.verification import expect, malformed_is_an_error
 from node.domain.grid import Grid
 
@@ -19,7 +20,7 @@ IDENTITY = (
     "StudyInstanceUID",
 )
 
-ACQUISITION = ("LossyImageCompression", "SharedFunctionalGroupsSequence")
+ACQUISITION = ("LossyImageCompression", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
 def verify_identity(written: bytes, source: Sequence[Dataset]) -> None:
@@ -57,12 +58,29 @@ def verify_acquisition(written: bytes, source: Sequence[Dataset], grid: Grid) ->
         expect(result.LossyImageCompression == lossy, "Lossy Image Compression is not that of the images.")
         headers = {str(header.SOPInstanceUID): header for header in source}
         stated_mm = [slice_thickness_mm(headers[plane.sop_instance_uid], plane) for plane in grid.planes]
-        thickness_mm = float(result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness)
-        known_mm = {one or grid.slice_spacing_mm or thickness_mm for one in stated_mm}
-        expect(
-            bool(np.isclose(thickness_mm, list(known_mm), rtol=1e-6).any()),
-            "Slice Thickness is not that of the images.",
-        )
+        for thickness_mm in _thicknesses_mm(result):
+            known_mm = {one or grid.slice_spacing_mm or thickness_mm for one in stated_mm}
+            expect(
+                bool(np.isclose(thickness_mm, list(known_mm), rtol=1e-6).any()),
+                "Slice Thickness is not that of the images.",
+            )
+
+
+def _thicknesses_mm(result: Dataset) -> set[float]:
+    """Give each Slice Thickness that is said, of all frames at once or of each."""
+    shared = result.SharedFunctionalGroupsSequence[0]
+    if "PixelMeasuresSequence" in shared:
+        return {float(shared.PixelMeasuresSequence[0].SliceThickness)}
+    # Thousands of frames say one of a few things: each is read once, from its bytes.
+    frames = result.get_item("PerFrameFunctionalGroupsSequence").value
+    told = {
+        frames[start:stop]
+        for bounds in items(frames, 0, len(frames))
+        for tag, start, stop in explicit_elements(frames, *bounds)
+        if tag == tag_of("PixelMeasuresSequence")
+    }
+    read = (Reader(one, explicit_elements).item(*bounds) for one in told for bounds in items(one, 0, len(one)))
+    return {thickness_mm for measures in read for thickness_mm in measures.decimals("SliceThickness")}
 
 
 def _meant(header: Dataset, keyword: str) -> str:

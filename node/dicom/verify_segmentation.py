@@ -16,7 +16,6 @@ from node.dicom.verify_frames import PER_FRAME_GROUPS, Place, Places
 from node.dicom.verify_pixels import bits_above, changed_bits, changed_numbers, stored_bits, stored_numbers
 from node.dicom.verify_segments import Segments, verify_overlap, verify_segments
 from node.dicom.wording import unique_names
-from node.domain.grid import Grid
 from node.domain.masks import BACKGROUND
 from node.domain.routing import SegmentationEncoding
 from node.domain.row_changes import Places as Changes
@@ -178,26 +177,6 @@ def _verify_place(header: Item, manifest: SeriesManifest) -> None:
     for references in (series.items("ReferencedInstanceSequence"), header.items("SourceImageSequence")):
         named = [(one.text("ReferencedSOPClassUID"), one.text("ReferencedSOPInstanceUID")) for one in references]
         expect(sorted(named) == received, "The referenced images are not those of the series.")
-    _verify_measures(header, manifest.grid)
-
-
-def _verify_measures(header: Item, grid: Grid) -> None:
-    shared = header.item("SharedFunctionalGroupsSequence")
-    measures = shared.item("PixelMeasuresSequence")
-    cosines = shared.item("PlaneOrientationSequence").decimals("ImageOrientationPatient")
-    spacing_mm = measures.decimals("PixelSpacing")
-    between = [grid.slice_spacing_mm]
-    if measures.has("SpacingBetweenSlices"):
-        between = measures.decimals("SpacingBetweenSlices")
-    plane = grid.planes[0]
-    expect(
-        len(cosines) == 6
-        and len(spacing_mm) == 2
-        and np.allclose(cosines, plane.orientation, atol=1e-6)
-        and np.allclose(spacing_mm, plane.pixel_spacing_mm, rtol=1e-6)
-        and np.allclose(between, grid.slice_spacing_mm, rtol=1e-2),
-        "Orientation or spacing of the frames is not that of the images.",
-    )
 
 
 def _structures(changes: RowChanges, definitions: Sequence[StructureDefinition]) -> dict[str, StructureDefinition]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation
@@ -139,6 +139,21 @@ def test_dciodvfy_finds_nothing_in_results_on_a_multi_frame_image(tmp_path: Path
 
     assert_dciodvfy_finds_nothing(save_rtstruct(source, tmp_path)[0])
     assert_dciodvfy_finds_nothing(save_segmentation(source, tmp_path))
+
+
+def test_validators_find_nothing_in_frames_that_state_their_own_planes(
+    tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("dciodvfy", "dcmpschk")
+    source = series(grid(rows=64, columns=64), "axial")
+    # The last pixel is 63 · 0.8 = 50.4 mm across and 63 · 1.5 = 94.5 mm down: 107.1 mm · 4e-4 = 0.043 mm off.
+    source[3].ImageOrientationPatient = [1, 4e-4, 0, -4e-4, 1, 0]
+
+    path = save_segmentation(source, tmp_path)
+
+    assert "PlaneOrientationSequence" in dcmread(path).PerFrameFunctionalGroupsSequence[0]
+    assert_dciodvfy_finds_nothing(path)
+    assert_dcmpschk_finds_nothing(path)
 
 
 def test_dciodvfy_finds_nothing_in_results_of_a_poor_source(tmp_path: Path, needs_program: NeedsProgram) -> None:
