@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.adapters.cuda_driver import device_name, driver_version, fault_of_driver, free_device_bytes
+from node.adapters.onnx_exact import has_instance_normalisation, with_exact_instance_normalisation
 from node.adapters.onnx_file import read_graph, refuse_not_half, refuse_unfit
 from node.adapters.onnx_host import HostWindows
 from node.adapters.onnx_memory import bytes_at_work, free_host_bytes
@@ -312,12 +313,23 @@ def _network_session(model: Path | bytes, name: str, device: _Device) -> Any:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Else they spin on after a patch, where its scores are added.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if isinstance(model, Path):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.parent))
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        return ort.InferenceSession(_exact(model), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except RUNTIME_ERRORS as error:
         raise SetupError(
             f"The graph of {name} cannot be loaded: {one_line(error)}", "Correct the model package."
         ) from error
+
+
+def _exact(model: Path | bytes) -> str | bytes:
+    import onnx  # noqa: PLC0415 - it takes a tenth of a second, and most processes read no network
+
+    graph = read_graph(model) if isinstance(model, Path) else onnx.load_model_from_string(model)
+    if has_instance_normalisation(graph):
+        return bytes(with_exact_instance_normalisation(graph).SerializeToString())
+    return str(model) if isinstance(model, Path) else model
 
 
 @cache
