@@ -5,10 +5,12 @@ from pathlib import Path
 
 from node.inference.network_tables import GraphFile, Output, WindowedInput
 from node.inference.package import LoadedPackage, ModelPackage
+from node.inference.parts import Network, whole_package
 
 
 def loaded(name: str, wanted: WindowedInput, output: Output, graphs: Sequence[Path]) -> LoadedPackage:
     """Say that networks are a package's."""
+    files = tuple(GraphFile(file=path.name, sha256="0" * 64) for path in graphs)
     package = ModelPackage(
         name=name,
         title=name,
@@ -18,9 +20,7 @@ def loaded(name: str, wanted: WindowedInput, output: Output, graphs: Sequence[Pa
         intended_use="Measuring",
         limits="Its weights are random.",
         modalities=("CT",),
-        input=wanted,
-        output=output,
-        graphs=tuple(GraphFile(file=path.name, sha256="0" * 64) for path in graphs),
+        parts=(whole_package(Network(input=wanted, output=output, graphs=files)),),
         structures=(),
         post=(),
         gates=(),
