@@ -32,6 +32,9 @@ _STOP_WITHIN_S = 10.0
 _TRACE_WITHIN_S = 1.0
 # Asks for it; nothing here or in the libraries uses this signal.
 _TRACE = signal.SIGUSR1
+# Where the system pipes core dumps into a program (systemd-coredump, apport), no limit holds but this one, by which the
+# kernel tells that such a program itself crashes; a file of one byte it does not begin.
+_NO_CORE_DUMP = 1
 # PR_SET_PDEATHSIG of <linux/prctl.h>.
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -217,7 +220,8 @@ def leave_traces() -> None:
 
     Both also while native code keeps the interpreter for itself. It leaves no core dump: that would hold images.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE_DUMP if most else 0, most))
     faulthandler.enable(all_threads=True)
     faulthandler.register(_TRACE, all_threads=True)
 
