@@ -344,11 +344,12 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 
 def _contourer(node: Node) -> Callable[[], None]:
+    pulse = Pulse(node.pulse_path)
+    pulse.beat("start")  # from here on a driver or a disk may hang
     from node.warm_models import WarmModels, opener  # noqa: PLC0415 - no other process needs ONNX Runtime's 0.3 s
 
     section = node.config.node
     offer_as_victim()
-    pulse = Pulse(node.pulse_path)
     open_model = WarmModels(node.models, opener(section), log)
     contourer = Contourer(
         ledger=node.ledger,
