@@ -240,6 +240,21 @@ def test_a_series_that_turns_out_to_be_no_volume_holds_up_nobody() -> None:
     assert world.taken() == [[("T1", T1), ("T2", T2)]]
 
 
+def test_a_growing_series_whose_folder_somebody_removes_holds_up_nobody() -> None:
+    world = Study()
+    world.open = {AGAIN}
+    for one in ((T1, "t1"), (AGAIN, "t1 again"), (T2, "t2")):
+        world.receive(*one)
+    assembler = world.assembling()
+    assembler.tick(104.0)
+    assert world.jobs == {}
+
+    world.sent.remove(AGAIN)
+    assembler.tick(105.0)
+
+    assert world.taken() == [[("T1", T1), ("T2", T2)]]
+
+
 def test_a_second_series_for_a_channel_after_the_job_is_declined_and_the_job_stays() -> None:
     world = Study()
     world.receive(T1, "t1")
