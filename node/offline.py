@@ -88,9 +88,10 @@ def contour_files(
     Raises
     ------
     SetupError
-        A model takes several images, and the channels do not say which series is which.
+        A model takes several images, and the channels do not say which series is which; or a channel is none of them.
     """
     joint = [(_rules(model.package, channels), model) for model in models if len(model.package.image_names) > 1]
+    _refuse_strangers(channels, [name for _, model in joint for name in model.package.image_names])
     alone = [model for model in models if len(model.package.image_names) == 1]
     with tempfile.TemporaryDirectory(prefix="delineate-") as unpacked:
         found = collect(inputs, Path(unpacked))
@@ -195,6 +196,14 @@ def _each_alone(whole: _Whole, models: Sequence[OpenModel], order: Order) -> lis
     return [_tried(whole, manifest, (), model, order) for manifest, model in fitting]
 
 
+def _refuse_strangers(channels: Sequence[RouteChannel], known: Sequence[str]) -> None:
+    """Refuse a rule for an image that no model takes: left aside, it would tell nothing apart."""
+    for one in channels:
+        if one.name not in known:
+            which = f"the images of the models are {', '.join(known)}" if known else "the models take one image each"
+            raise SetupError(f"No model takes an image {one.name}; {which}.", "Correct or leave out that --channel.")
+
+
 def _rules(package: ModelPackage, channels: Sequence[RouteChannel]) -> Route:
     """Give the rules for a model as a route of its own.
 
@@ -248,7 +257,10 @@ def _concluded(
     match verdict:
         case Together():
             first = verdict.images[0].manifest
-            return [_tried(wholes[first.series_instance_uid], first, verdict.images, model, order)]
+            tried = _tried(wholes[first.series_instance_uid], first, verdict.images, model, order)
+            if tried.contoured:
+                return [tried]
+            reason = tried.reason
         case Lacking():
             reason = f"{takes}; no series fits {verdict.words}"
         case Unfit():

@@ -21,6 +21,7 @@ from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.processes import (
     Supervisor,
+    end_with_supervisor,
     hold_lock,
     leave_traces,
     offer_as_victim,
@@ -200,6 +201,9 @@ def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -
     name = f"{role}-{number}" if number > 1 else role
     threading.excepthook = _log_fault
     leave_traces()
+    if supervised and role == "contourer":
+        # The others end in order, their associations too; this one may be in native code that hears of nothing.
+        end_with_supervisor()
     node = Node(config=config, name=name)
     lock: IO[str] = hold_lock(node.data_dir / f"{name}.lock", wait_s=30.0, holder=f"A {name}")
     start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
@@ -340,11 +344,12 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 
 
 def _contourer(node: Node) -> Callable[[], None]:
+    pulse = Pulse(node.pulse_path)
+    pulse.beat("start")  # from here on a driver or a disk may hang
     from node.warm_models import WarmModels, opener  # noqa: PLC0415 - no other process needs ONNX Runtime's 0.3 s
 
     section = node.config.node
     offer_as_victim()
-    pulse = Pulse(node.pulse_path)
     open_model = WarmModels(node.models, opener(section), log)
     contourer = Contourer(
         ledger=node.ledger,

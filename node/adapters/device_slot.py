@@ -75,9 +75,12 @@ def _open(path: Path) -> int:
     except FileNotFoundError:
         pass
     try:
-        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:  # another process was quicker
         return os.open(path, flags)
+    # Whatever the umask of this process: another user's would else make a lock of its own elsewhere.
+    os.fchmod(made, 0o644)
+    return made
 
 
 def cuda_device_name(device_id: int) -> str:

@@ -1,5 +1,6 @@
 """Processes: a supervisor that keeps its children alive, and children that never outlive it."""
 
+import ctypes
 import faulthandler
 import fcntl
 import os
@@ -31,6 +32,11 @@ _STOP_WITHIN_S = 10.0
 _TRACE_WITHIN_S = 1.0
 # Asks for it; nothing here or in the libraries uses this signal.
 _TRACE = signal.SIGUSR1
+# Where the system pipes core dumps into a program (systemd-coredump, apport), no limit holds but this one, by which the
+# kernel tells that such a program itself crashes; a file of one byte it does not begin.
+_NO_CORE_DUMP = 1
+# PR_SET_PDEATHSIG of <linux/prctl.h>.
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 @dataclass(kw_only=True)
@@ -214,7 +220,8 @@ def leave_traces() -> None:
 
     Both also while native code keeps the interpreter for itself. It leaves no core dump: that would hold images.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE_DUMP if most else 0, most))
     faulthandler.enable(all_threads=True)
     faulthandler.register(_TRACE, all_threads=True)
 
@@ -223,6 +230,14 @@ def offer_as_victim() -> None:
     """Let the system, where memory runs out, end this process before any other of the node."""
     with suppress(OSError):  # not every container lets it be written
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+def end_with_supervisor() -> None:
+    """Let the system end this process when its supervisor is gone, however: one that hangs hears of nothing itself.
+
+    It would hold its lock for ever, and no other node could start on the data folder.
+    """
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def when_supervisor_is_gone(tell: Callable[[], None]) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 # One write in the same place, never longer: nothing of a longer text before stays behind it.
 _BYTES = 1024
 _LONGEST_DOING = 200
+# Between two looks. After more the supervisor stood still, too: a frozen container, a machine without memory.
+_LONGEST_BLINK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class PulseWatch:
         self._path = path
         self._stamp = (0, 0)
         self._since = 0.0
+        self._looked_at = 0.0
 
     def forget(self) -> None:
         """Begin anew, before a process starts: what its predecessor wrote is none of its doing."""
@@ -88,7 +91,9 @@ class PulseWatch:
         except OSError:  # not there yet; or a disk that fails, which must not end the supervisor, too
             return 0.0
         stamp = (found.st_mtime_ns, found.st_size)
-        if not found.st_size or stamp != self._stamp:
+        blinked = now - self._looked_at > _LONGEST_BLINK_S
+        self._looked_at = now
+        if not found.st_size or stamp != self._stamp or blinked:
             self._stamp, self._since = stamp, now
         return now - self._since
 

@@ -167,7 +167,9 @@ def _on_one_grid(images: tuple[Image, ...]) -> Together | Unfit:
         if why := why_not_one_grid(first.manifest.grid, one.manifest.grid):
             reason = (
                 f"{one.channel} ({said_of(one, images)}) does not lie on the grid of {first.channel} "
-                f"({said_of(first, images)}): {why}. Images are not resampled: send both on one grid."
+                f"({said_of(first, images)}): {why}. Images are not resampled: send one that does, and let the rules "
+                # Else both fit the channel, and nobody chooses between them.
+                "leave this one out ('unless')."
             )
             return Unfit(reason=reason)
     return Together(images=images)

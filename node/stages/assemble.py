@@ -3,7 +3,7 @@
 Holds no state that matters: what it remembers is read again from the files after a restart.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
@@ -106,7 +106,9 @@ class Assembler:
     def tick(self, now: float) -> None:
         """Look at every series that changed, was sent again, or whose time has come; then at what belongs together."""
         self._unsettle_what_was_sent_again()
-        for series_uid in self._inbox.series_uids():
+        there = self._inbox.series_uids()
+        self._forget_all_but(there)
+        for series_uid in there:
             stamp = self._inbox.stamp(series_uid)
             if self._settled.get(series_uid) == stamp:
                 continue
@@ -124,6 +126,12 @@ class Assembler:
                 watched.stamp, watched.associations, watched.archive = stamp, associations, heard
                 self._look(series_uid, watched, now)
         self._gather(now)
+
+    def _forget_all_but(self, there: Collection[str]) -> None:
+        """Wait no longer for series whose folders somebody removed."""
+        for series_uid in self._watched.keys() - set(there):
+            gone = self._watched.pop(series_uid)
+            self._to_gather |= {one.study_instance_uid: 0.0 for one in gone.instances.values()}
 
     def _gather(self, now: float) -> None:
         """Gather images of studies; after all series were looked at, so that every one that grows is known."""

@@ -110,10 +110,10 @@ class Contourer:
     def _contour(self, row: Row, course: Course, queued_s: float) -> None:
         course.phase("read")
         manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
-        load = self._loader(row["series_uid"], manifest.files)
-        volume, headers = read_series(manifest, _telling(load, len(manifest.files), course.progress))
+        loader = _telling(self._loader, course.progress)
+        volume, headers = read_series(manifest, loader(row["series_uid"], manifest.files))
         images = tuple(self._image(one) for one in row["channels"])
-        further = read_further(images, headers, self._loader)
+        further = read_further(images, headers, loader)
         course.phase("model")
         model = self._open_model(row["model"])
         course.slot = model.slot
@@ -200,15 +200,19 @@ class Contourer:
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
 
-def _telling(load: Callable[[str], Dataset], of: int, progress: Progress) -> Callable[[str], Dataset]:
-    """Say before each instance how many were read."""
-    done = count()
+def _telling(loader: Loader, progress: Progress) -> Loader:
+    """Say before each instance how many of its series were read."""
 
-    def tell_and_load(sop_instance_uid: str) -> Dataset:
-        progress("read", next(done), of)
-        return load(sop_instance_uid)
+    def load(series_uid: str, files: Mapping[str, str]) -> Callable[[str], Dataset]:
+        read, done = loader(series_uid, files), count()
 
-    return tell_and_load
+        def tell_and_read(sop_instance_uid: str) -> Dataset:
+            progress("read", next(done), len(files))
+            return read(sop_instance_uid)
+
+        return tell_and_read
+
+    return load
 
 
 def _file_stem(result: ResultObject) -> str:

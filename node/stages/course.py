@@ -60,7 +60,7 @@ class Course:
         self._job, self._attempt = row["job"], row["attempt"]
         self._ledger = ledger
         self._watch = watch
-        self._stopwatch = Stopwatch(watch.now)
+        self._stopwatch = Stopwatch(watch.steady)
         self._over_at = watch.steady() + watch.timeout_s
         self._phase = self._doing = ""
         # Of the model's device; None on the CPU.

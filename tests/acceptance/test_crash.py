@@ -40,6 +40,12 @@ HANGS_WHEN_OPENED = """
         plan.write_text("")
         adapter.open_predictor = lambda *_, **__: ctypes.PyDLL(None).sleep(1000)
 """
+HANGS_BEFORE = """
+    import node.warm_models
+    if plan.read_text():
+        plan.write_text("")
+        node.warm_models.opener = lambda *_: ctypes.PyDLL(None).sleep(1000)
+"""
 
 # Longer than any step of an honest job takes on a busy machine.
 CONTOURING = """
@@ -162,9 +168,10 @@ def test_a_job_at_work_is_shown_with_its_age_and_a_stop_of_the_node_sets_it_back
     assert (job_of(series, after)["attempt"], job_of(series, after)["setbacks"]) == (1, [])
 
 
-def test_a_model_whose_opening_hangs_is_opened_anew(tmp_path: Path, mischief: Mischief) -> None:
+@pytest.mark.parametrize("hangs", [HANGS_WHEN_OPENED, HANGS_BEFORE])
+def test_a_process_that_hangs_at_its_start_is_started_anew(tmp_path: Path, mischief: Mischief, hangs: str) -> None:
     mischief.will("pass")
-    mischief.hook.write_text(HOOK + HANGS_WHEN_OPENED)
+    mischief.hook.write_text(HOOK + hangs)
 
     with FakeDestination() as tps, node_in(tmp_path, tps) as node:
         series = send(node, "patient")

@@ -140,6 +140,13 @@ def test_the_network_s_answer_depends_on_which_image_is_which(folder: Path) -> N
     np.testing.assert_allclose(found["Kidney_R"], LEFT_MM, atol=0.05)
 
 
+def test_the_reading_of_every_image_reaches_the_pulse(folder: Path) -> None:
+    world = TwoImages(folder, "T1", "T2").contoured()
+
+    each = [f"read {done} of {len(world.images['T1'])}" for done in range(len(world.images["T1"]))]
+    assert [one for one in world.beats if one.startswith("read ")] == each * 2
+
+
 def test_an_image_of_another_patient_declines_the_job(folder: Path) -> None:
     world = TwoImages(folder, "T1", "T2")
     for one in world.images["T2"]:

@@ -297,6 +297,18 @@ def test_a_try_that_takes_too_long_ends_at_its_next_step_and_is_made_again() -> 
     assert world.beats[-1] == ""
 
 
+def test_what_a_phase_took_is_told_by_a_clock_that_nobody_puts_right() -> None:
+    world = World()
+
+    def slowly(name: str) -> OpenModel:
+        world.steady_s += 61.0
+        return opened(name)
+
+    world.contourer(open_model=slowly)(JOB, 1)
+
+    assert world.row["timings"]["model"] == 61.0
+
+
 def test_every_step_of_a_job_reaches_the_pulse_and_then_it_rests() -> None:
     world = World()
 

@@ -125,7 +125,8 @@ def test_another_grid_is_refused_with_both_series_and_the_figures() -> None:
     assert verdict([T1, thin, FLAIR]) == Unfit(
         # The sixth plane lies at 5 · 2.5 instead of 5 · 3 mm.
         reason="T2 (series 1.2) does not lie on the grid of T1 (series 1.1): voxels lie up to 2.50 mm apart, spacing "
-        "2.5 × 1.5 × 0.8 instead of 3 × 1.5 × 0.8 mm. Images are not resampled: send both on one grid."
+        "2.5 × 1.5 × 0.8 instead of 3 × 1.5 × 0.8 mm. Images are not resampled: send one that does, and let the rules "
+        "leave this one out ('unless')."
     )
 
 

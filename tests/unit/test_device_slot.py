@@ -1,6 +1,8 @@
 """One job at a time on a device, whichever process asks; a dead one keeps nobody waiting."""
 
 import ctypes
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,17 @@ def test_a_lock_that_another_user_made_can_be_taken(tmp_path: Path) -> None:
 
     assert slot.path == there
     assert slot.take()
+
+
+def test_a_lock_that_a_service_with_a_private_umask_makes_can_be_taken_by_others(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        slot = DeviceSlot("cuda-0", [tmp_path])
+    finally:
+        os.umask(before)
+
+    # Else a node of another user would fall back to another folder, and both would use the device.
+    assert stat.S_IMODE(slot.path.stat().st_mode) == 0o644
 
 
 def test_without_any_folder_for_the_lock_the_device_is_refused(tmp_path: Path) -> None:

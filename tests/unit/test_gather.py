@@ -172,6 +172,22 @@ def test_a_series_on_another_grid_declines_both_with_the_figures() -> None:
         assert "voxels lie up to 3.90 mm apart, spacing 3 × 1.5 × 0.9 instead of 3 × 1.5 × 0.8 mm" in world.reason(uid)
 
 
+def test_a_series_resampled_onto_the_grid_is_taken_once_a_rule_leaves_the_other_out_as_its_reason_says() -> None:
+    world = Study()
+    world.receive(T1, "t1")
+    world.receive(T2, "t2", grid(series=T2, spacing_mm=(3.0, 1.5, 0.9)))
+    world.assembling().tick(104.0)
+    assert "send one that does, and let the rules leave this one out ('unless')" in world.reason(T2)
+    first, second = BRAIN_OF_TWO.channels
+    mended = replace(BRAIN_OF_TWO, channels=(first, replace(second, unless={"SeriesDescription": ("t2",)})))
+
+    assembler = world.assembling(mended)
+    world.receive(AGAIN, "t2 resampled")
+    assembler.tick(200.0)
+
+    assert world.taken() == [[("T1", T1), ("T2", AGAIN)]]
+
+
 @pytest.mark.parametrize("order", list(permutations([(T1, "t1"), (AGAIN, "t1 again"), (T2, "t2")])))
 def test_two_series_for_one_channel_are_declined_where_all_come_before_a_decision(
     order: Sequence[tuple[str, str]],
@@ -221,6 +237,21 @@ def test_a_series_that_turns_out_to_be_no_volume_holds_up_nobody() -> None:
     assembler.tick(300.0)
 
     assert world.state(AGAIN) == SeriesState.DECLINED
+    assert world.taken() == [[("T1", T1), ("T2", T2)]]
+
+
+def test_a_growing_series_whose_folder_somebody_removes_holds_up_nobody() -> None:
+    world = Study()
+    world.open = {AGAIN}
+    for one in ((T1, "t1"), (AGAIN, "t1 again"), (T2, "t2")):
+        world.receive(*one)
+    assembler = world.assembling()
+    assembler.tick(104.0)
+    assert world.jobs == {}
+
+    world.sent.remove(AGAIN)
+    assembler.tick(105.0)
+
     assert world.taken() == [[("T1", T1), ("T2", T2)]]
 
 

@@ -149,6 +149,20 @@ def test_series_on_two_grids_are_declined_with_the_figures(study: Study) -> None
     assert said in found[other].reason
 
 
+def test_where_two_series_together_cannot_be_contoured_both_are_told_why(study: Study) -> None:
+    def of_another_patient(dataset: Dataset) -> None:
+        dataset.PatientID = "ANOTHER"
+
+    first = study.add(series("T1"))
+    other = study.add(changed(series("T2"), of_another_patient))
+
+    found = study.contour(*RULES)
+
+    assert {each: one.reason for each, one in found.items()} == dict.fromkeys(
+        (first, other), f"T2 (series {other}) is of another patient."
+    )
+
+
 def test_a_model_of_one_image_and_one_of_two_each_take_their_own(study: Study) -> None:
     first = study.add(series("T1"))
     study.add(series("T2"))
@@ -224,3 +238,14 @@ def test_a_model_whose_images_nobody_tells_apart_is_refused_with_what_to_write(
         study.contour(*rules)
 
     assert "--channel 'T2:SeriesDescription=*t2*'" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("models", "which"),
+    [((NAME,), r"the images of the models are T1, T2\."), (("body-bones",), r"the models take one image each\.")],
+)
+def test_a_rule_for_an_image_that_no_model_takes_is_refused(study: Study, models: tuple[str, ...], which: str) -> None:
+    study.add(series("T1"))
+
+    with pytest.raises(SetupError, match=f"No model takes an image FLAIR; {which}"):
+        study.contour(*RULES * (NAME in models), "FLAIR:SeriesDescription=*flair*", models=models)

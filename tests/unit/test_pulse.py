@@ -26,6 +26,17 @@ def test_silence_is_the_time_since_the_last_change_that_was_seen(path: Path) -> 
     assert watch.silent_s(111.0) == 1.0
 
 
+def test_time_in_which_the_supervisor_stood_still_itself_is_nobody_s_silence(path: Path) -> None:
+    pulse, watch = Pulse(path), PulseWatch(path)
+    pulse.beat("predict 1 of 64")
+    watch.silent_s(100.0)
+    watch.silent_s(105.0)
+
+    # A container that was frozen for an hour with all its processes.
+    assert watch.silent_s(3705.0) == 0.0
+    assert watch.silent_s(3706.0) == 1.0
+
+
 def test_who_rests_may_be_silent(path: Path) -> None:
     pulse, watch = Pulse(path), PulseWatch(path)
     pulse.beat("predict 1 of 64")
