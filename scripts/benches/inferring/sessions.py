@@ -15,6 +15,9 @@ ort = onnx_session.ort
 
 _Session = ort.InferenceSession
 
+# What networks call their input, whoever made them.
+INPUT = "patches"
+
 
 @dataclass(slots=True)
 class Networks:
@@ -31,16 +34,17 @@ class Told(_Session):  # type: ignore[misc, valid-type]
         self, told: tuple[Meter, Networks], more: dict[str, str], model: Any, *rest: Any, **options: Any
     ) -> None:
         meter, self._networks = told
-        # Networks are files, what lies beside them is made in memory.
-        self._meter, self._is_network = meter, isinstance(model, str)
-        if self._is_network:
-            self._networks.sessions.append(self)
-            if more:
-                options["providers"] = [(name, {**choice, **more}) for name, choice in options["providers"]]
+        self._meter = meter
+        if more and isinstance(model, str):
+            options["providers"] = [(name, {**choice, **more}) for name, choice in options["providers"]]
         before = meter.phase
         meter.begin(OPEN)
         super().__init__(model, *rest, **options)
         meter.begin(before)
+        # What lies beside a network has other inputs.
+        self._is_network = [each.name for each in self.get_inputs()] == [INPUT]
+        if self._is_network:
+            self._networks.sessions.append(self)
 
     def run(self, *rest: Any, **options: Any) -> Any:
         """Run on arrays of the machine's memory."""
