@@ -18,7 +18,7 @@ from node.domain.errors import InputError, ResourceError, SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
-from node.inference.network_tables import Activation, Channel, Output, Window, WindowedInput
+from node.inference.network_tables import Activation, Channel, Output, ResamplingKind, Window, WindowedInput
 from node.inference.plan import SLAB_SLICES
 from node.inference.predictor import Room, Segments, no_progress
 from node.inference.segment import segment
@@ -134,6 +134,20 @@ def test_what_lies_outside_the_box_of_non_zero_is_background(tmp_path: Path) -> 
 
     assert (found[:, 3:12, 4:16] == 2).all()
     assert np.count_nonzero(found) == 6 * 9 * 12
+
+
+@pytest.mark.parametrize("resample", ["nnunet", "totalsegmentator"])
+def test_a_stack_thinner_than_half_a_voxel_of_the_network_is_one_voxel_there(
+    tmp_path: Path, resample: ResamplingKind
+) -> None:
+    stack = grid(slices=2, rows=24, columns=40, spacing_mm=(1.0, 1.5, 0.8))
+    rows = np.where(np.arange(24) < 12, 50, 150).astype(np.float32)
+    given = Volume(voxels=np.broadcast_to(rows[:, None], stack.shape).copy(), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(6.0, 1.5, 0.8), resample=resample)
+
+    found = labels(given, wanted, THREE, opened(tmp_path, wanted, THREE, thresholds(PATCH)))
+
+    np.testing.assert_array_equal(found, expected_of(given))
 
 
 def test_folds_are_averaged_and_mirrored_patches_come_back_mirrored(tmp_path: Path) -> None:
