@@ -21,6 +21,7 @@ from node.inference.engine import labels_by_windows
 from node.inference.network_tables import Activation, Channel, Output, ResamplingKind, Window, WindowedInput
 from node.inference.plan import SLAB_SLICES
 from node.inference.predictor import Room, Segments, no_progress
+from node.inference.resampling import Extent
 from node.inference.segment import segment
 from node.inference.transforms import oriented_axes
 from tests.builders import Orientation, grid
@@ -134,6 +135,16 @@ def test_what_lies_outside_the_box_of_non_zero_is_background(tmp_path: Path) -> 
 
     assert (found[:, 3:12, 4:16] == 2).all()
     assert np.count_nonzero(found) == 6 * 9 * 12
+
+
+@pytest.mark.parametrize("spacing_mm", [(3.0, 1.5, 0.8), (2.0, 1.0, 0.8)])
+def test_an_image_of_zeros_has_nothing_to_normalise_by_and_is_labelled(tmp_path: Path, spacing_mm: Extent) -> None:
+    stack = grid()
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    masked = Channel(name="MR", normalisation="z_score", masked=True)
+    wanted = windowed_input(PATCH, spacing_mm=spacing_mm, channels=(masked,), crop="nonzero")
+
+    assert not labels(given, wanted, THREE, opened(tmp_path, wanted, THREE, thresholds(PATCH))).any()
 
 
 @pytest.mark.parametrize("resample", ["nnunet", "totalsegmentator"])
