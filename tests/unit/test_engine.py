@@ -367,6 +367,18 @@ def test_too_little_memory_is_refused_with_its_figures_before_anything_runs(
         labels(volume(grid()), wanted, THREE, runtime)
 
 
+def test_images_that_cannot_be_resampled_as_a_whole_are_refused_before_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = windowed_input(PATCH, resample="totalsegmentator", spacing_mm=(0.03, 0.015, 0.008))
+    runtime = opened(tmp_path, wanted, THREE, thresholds(PATCH))
+    monkeypatch.setattr(runtime, "room", lambda: Room(host=10**9, device=10**12, network=0, label_values=1))
+
+    # 600 by 2400 by 4000 voxels of 12 bytes.
+    with pytest.raises(ResourceError, match=r"69\.1 GB of memory are needed to resample the images"):
+        labels(volume(grid()), replace(wanted, order=1), THREE, runtime)
+
+
 def test_progress_counts_every_patch(tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     wanted = windowed_input(PATCH)
