@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from node.adapters.onnx_windows import OnnxWindows, Place, contested_among, uncontested
+from node.adapters.onnx_windows import OnnxWindows, Place, uncontested
 from node.domain.volume import Box
 from node.inference.corners import Cells
 from node.inference.package import LoadedPackage
@@ -156,10 +156,11 @@ class HostWindows(OnnxWindows):
             found = self._whole(scores, operators, "regions")
             return np.asarray(found, dtype=np.uint16)
         if many:
+            # Those that lead in contested cells: what leads where all agree need not be among them.
             classes = cells.leading(scores, contested, 0.0)
             found = self._whole(scores[classes], operators, "highest")
-            return np.asarray(classes.astype(np.uint16)[found])
-        if regions:
+            labels.reshape(-1)[voxels] = classes[found.reshape(-1)[voxels]]
+        elif regions:
             labels.reshape(-1)[voxels] = _last_of(cells.between(scores, voxels))
         else:
             classes, between = cells.rivals(scores, slab.present(box), voxels, 0.0)
@@ -174,9 +175,10 @@ class HostWindows(OnnxWindows):
         scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
         if len(voxels) > _MOST_CONTESTED * labels.size:
             classes = cells.leading(scores, contested, within)
-            found = self._whole(scores[classes], operators, "none")
-            return contested_among(classes, np.asarray(found), within)
-        classes, between = cells.rivals(scores, slab.present(box), voxels, within)
+            whole = self._whole(scores[classes], operators, "none")
+            between = whole.reshape(len(classes), -1)[:, voxels]
+        else:
+            classes, between = cells.rivals(scores, slab.present(box), voxels, within)
         labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
         return Contested(labels, voxels, classes, between)
 

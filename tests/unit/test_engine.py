@@ -26,7 +26,7 @@ from node.inference.segment import segment
 from node.inference.transforms import oriented_axes
 from tests.builders import Orientation, grid
 from tests.unit.test_segment import volume
-from tests.windowed import convolution, octants, opened, package, saved, thresholds, windowed_input
+from tests.windowed import always, convolution, octants, opened, package, saved, thresholds, windowed_input
 
 PATCH = (4, 10, 16)
 THREE = Output(classes=3)
@@ -317,6 +317,25 @@ def test_the_graphs_that_an_accelerator_runs_give_the_labels_that_the_host_gives
         box = (slice(0, 14), slice(0, 30), slice(0, 44))
         shares, shares_of_host = ([each.of((value,), box) for value in range(1, 5)] for each in (sure, sure_of_host))
         np.testing.assert_allclose(np.array(shares), np.array(shares_of_host), atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_a_class_that_nothing_contests_stays_where_others_are_contested_all_around(
+    tmp_path: Path, activation: Activation
+) -> None:
+    # Columns alone are interpolated, 16 to 24. In the last rows 0 and 1 take turns, far above 2, which has the first.
+    stack = grid(slices=4, rows=10, columns=24, spacing_mm=(3.0, 1.5, 0.8))
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(3.0, 1.5, 1.2))
+    scores = np.zeros((3, *PATCH), dtype=np.float32)
+    scores[1] = np.where(np.arange(16) % 2, 1, -1)
+    scores[2] = np.where(np.arange(10) < 5, 50, -50)[:, None]
+    output = Output(classes=3, activation=activation)
+
+    found = labels(given, wanted, output, opened(tmp_path, wanted, output, always(scores)))
+
+    assert (found[:, :5] == 2).all()
+    assert set(np.unique(found[:, 5:])) == {0, 1}
 
 
 def test_the_memory_of_slices_that_are_labelled_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
