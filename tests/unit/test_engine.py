@@ -338,6 +338,21 @@ def test_a_class_that_nothing_contests_stays_where_others_are_contested_all_arou
     assert set(np.unique(found[:, 5:])) == {0, 1}
 
 
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_what_is_contested_between_the_voxels_of_a_coarser_series_is_nobodys_voxel(
+    tmp_path: Path, activation: Activation
+) -> None:
+    # 4 columns lie among 16 of the network at 1.5, 5.5, 9.5 and 13.5; only column 7 of the network is of class 1.
+    stack = grid(slices=4, rows=10, columns=4, spacing_mm=(3.0, 1.5, 3.2))
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(3.0, 1.5, 0.8))
+    scores = np.zeros((2, *PATCH), dtype=np.float32)
+    scores[1] = np.where(np.arange(16) == 7, 50, -50)
+    output = Output(classes=2, activation=activation)
+
+    assert not labels(given, wanted, output, opened(tmp_path, wanted, output, always(scores))).any()
+
+
 def test_the_memory_of_slices_that_are_labelled_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = grid(slices=90, rows=24, columns=40)
     given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
