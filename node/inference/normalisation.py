@@ -21,7 +21,7 @@ class Scale:
     limits: tuple[float, float] | None
     mean: float
     deviation: float
-    # Where it is False the value stays as it was; None: nowhere.
+    # Where it is False the value is 0 in every channel, and stays 0; None: nowhere.
     mask: NDArray[np.bool_] | None
 
 
