@@ -86,15 +86,19 @@ def octants(patch: Patch) -> onnx.ModelProto:
     """Give class 1 + 4 · (far half along z) + 2 · (… along y) + (… along x), whatever the image."""
     z, y, x = (np.arange(size) >= size // 2 for size in patch)
     number = 1 + 4 * z[:, None, None] + 2 * y[:, None] + 1 * x
-    scores = (np.arange(9)[:, None, None, None] == number).astype(np.float32)
+    return always((np.arange(9)[:, None, None, None] == number).astype(np.float32))
+
+
+def always(scores: NDArray[np.float32]) -> onnx.ModelProto:
+    """Give these scores, ``[class, z, y, x]``, of every patch, whatever the image."""
     return model(
         [
             helper.make_node("Mul", ["image", "zero"], ["nothing"]),
-            helper.make_node("Add", ["nothing", "octants"], ["scores"]),
+            helper.make_node("Add", ["nothing", "constant"], ["scores"]),
         ],
-        [numpy_helper.from_array(np.float32(0), "zero"), numpy_helper.from_array(scores[None], "octants")],
-        (1, 9),
-        patch,
+        [numpy_helper.from_array(np.float32(0), "zero"), numpy_helper.from_array(scores[None], "constant")],
+        (1, len(scores)),
+        (scores.shape[1], scores.shape[2], scores.shape[3]),
     )
 
 

@@ -52,11 +52,12 @@ class ModelStore:
         """
         package = self.describe(name)
         folder = self.folder_of(name)
-        paths = {graph: _verified(folder, graph.file, graph.sha256) for graph in package.graphs}
+        # No dictionary: two networks may share a file.
+        paths = [(graph.precision, _verified(folder, graph.file, graph.sha256)) for graph in package.graphs]
         return LoadedPackage(
             package=package,
-            graph_paths=tuple(path for graph, path in paths.items() if graph.precision == "f32"),
-            half_paths=tuple(path for graph, path in paths.items() if graph.precision == "f16"),
+            graph_paths=tuple(path for precision, path in paths if precision == "f32"),
+            half_paths=tuple(path for precision, path in paths if precision == "f16"),
         )
 
     def describe(self, name: str) -> ModelPackage:

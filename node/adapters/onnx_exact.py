@@ -7,7 +7,7 @@ hundred values, which leaves 1e-6.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NAME = "InstanceNormalization"
 _EPSILON = 1e-5  # ONNX's default
+_FLOAT32 = 1  # onnx.TensorProto's number
 
 
 def has_instance_normalisation(model: "onnx.ModelProto") -> bool:
@@ -26,26 +27,36 @@ def has_instance_normalisation(model: "onnx.ModelProto") -> bool:
 def with_exact_instance_normalisation(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """Give the network with each instance normalisation as sums along one axis after the other.
 
-    One of unknown rank stays as it is. Weights in other files stay there.
+    Weights in other files stay there. One of unknown rank, of another batch than the network's input or of other
+    numbers than float32 stays as it is: the sums are of one image, and float16 cannot count their values.
     """
     import onnx  # noqa: PLC0415 - it takes a tenth of a second, and most processes read no network
 
     exact = onnx.ModelProto()
     exact.CopyFrom(model)
-    ranks = _ranks(onnx.shape_inference.infer_shapes(model).graph)
+    ranks = _ranks_of_one_image(onnx.shape_inference.infer_shapes(model).graph)
     nodes = [new for node in model.graph.node for new in _instead_of(node, ranks)]
     del exact.graph.node[:]
     exact.graph.node.extend(nodes)
     return exact
 
 
-def _ranks(graph: "onnx.GraphProto") -> dict[str, int]:
+def _ranks_of_one_image(graph: "onnx.GraphProto") -> dict[str, int]:
+    """Give the ranks of values in float32 whose first axis is 1, or of the input's size, which is 1 when it runs."""
+    batches = {_sides(value)[0].dim_param for value in graph.input if _sides(value)} - {""}
     values = (*graph.input, *graph.value_info, *graph.output)
     return {
-        value.name: len(value.type.tensor_type.shape.dim)
+        value.name: len(sides)
         for value in values
-        if value.type.tensor_type.HasField("shape")
+        if value.type.tensor_type.elem_type == _FLOAT32
+        and len(sides := _sides(value)) > 2
+        and (sides[0].dim_value == 1 or sides[0].dim_param in batches)
     }
+
+
+def _sides(value: "onnx.ValueInfoProto") -> list[Any]:
+    """Give the axes of a value; none where they are unknown."""
+    return list(value.type.tensor_type.shape.dim)
 
 
 def _instead_of(node: "onnx.NodeProto", ranks: Mapping[str, int]) -> Iterator["onnx.NodeProto"]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from node.adapters.onnx_windows import OnnxWindows, Place, contested_among, uncontested
+from node.adapters.onnx_windows import OnnxWindows, Place, uncontested
 from node.domain.volume import Box
 from node.inference.corners import Cells
 from node.inference.package import LoadedPackage
@@ -147,19 +147,20 @@ class HostWindows(OnnxWindows):
 
     def labels(self, slab: Tensor, box: Box, operators: Operators, regions: bool) -> NDArray[np.uint16]:
         """Give each voxel its class; interpolate scores where the corners of its cell disagree."""
-        cells, labels, contested = _agreed(slab, box, operators, 0.0)
-        if not contested.any():
+        cells, labels, contested, voxels = _agreed(slab, box, operators, 0.0)
+        if not len(voxels):
             return labels
-        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
+        scores = slab.scores(box)
         many = len(voxels) > _MOST_CONTESTED * labels.size
         if regions and many:
             found = self._whole(scores, operators, "regions")
             return np.asarray(found, dtype=np.uint16)
         if many:
+            # Those that lead in contested cells: what leads where all agree need not be among them.
             classes = cells.leading(scores, contested, 0.0)
             found = self._whole(scores[classes], operators, "highest")
-            return np.asarray(classes.astype(np.uint16)[found])
-        if regions:
+            labels.reshape(-1)[voxels] = classes[found.reshape(-1)[voxels]]
+        elif regions:
             labels.reshape(-1)[voxels] = _last_of(cells.between(scores, voxels))
         else:
             classes, between = cells.rivals(scores, slab.present(box), voxels, 0.0)
@@ -168,15 +169,16 @@ class HostWindows(OnnxWindows):
 
     def contested(self, slab: Tensor, box: Box, operators: Operators, within: float) -> Contested:
         """Interpolate scores where corners disagree or another class comes near at one."""
-        cells, labels, contested = _agreed(slab, box, operators, within)
-        if not contested.any():
+        cells, labels, contested, voxels = _agreed(slab, box, operators, within)
+        if not len(voxels):
             return uncontested(labels)
-        scores, voxels = slab.scores(box), np.flatnonzero(cells.spread(contested))
+        scores = slab.scores(box)
         if len(voxels) > _MOST_CONTESTED * labels.size:
             classes = cells.leading(scores, contested, within)
-            found = self._whole(scores[classes], operators, "none")
-            return contested_among(classes, np.asarray(found), within)
-        classes, between = cells.rivals(scores, slab.present(box), voxels, within)
+            whole = self._whole(scores[classes], operators, "none")
+            between = whole.reshape(len(classes), -1)[:, voxels]
+        else:
+            classes, between = cells.rivals(scores, slab.present(box), voxels, within)
         labels.reshape(-1)[voxels] = classes[between.argmax(axis=0)]
         return Contested(labels, voxels, classes, between)
 
@@ -256,14 +258,19 @@ class _LastAbove0:
 
 def _agreed(
     slab: _Slab, box: Box, operators: Operators, within: float
-) -> tuple[Cells, NDArray[np.uint16], NDArray[np.bool_]]:
-    """Give the cells of a box, each voxel's class by a corner of its cell, and the cells where that is not enough."""
+) -> tuple[Cells, NDArray[np.uint16], NDArray[np.bool_], NDArray[np.intp]]:
+    """Give the cells of a box, each voxel's class by a corner of its cell, and where that is not enough.
+
+    That is: the cells, and by place among all the voxels that lie in these. In many a cell of a network that is finer
+    than the series none lies.
+    """
     cells = Cells(operators, [each.stop - each.start for each in box])
     least, greatest = (cells.pooled(slab.labels[box], choose) for choose in (np.minimum, np.maximum))
     contested = least != greatest
     if within > 0:
         contested |= cells.pooled(slab.leads[box], np.minimum) < within
-    return cells, cells.spread(least).astype(np.uint16), contested
+    voxels = np.flatnonzero(cells.spread(contested)) if contested.any() else np.empty(0, dtype=np.intp)
+    return cells, cells.spread(least).astype(np.uint16), contested, voxels
 
 
 def _last_of(scores: Scores) -> NDArray[np.intp]:

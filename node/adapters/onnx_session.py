@@ -399,7 +399,8 @@ def _agreement(package: ModelPackage, device: _Device) -> str:
     if not device.openvino and device.precision != "f16":
         return ""
     measured_by = f"{OPENVINO}, {PRECISION_NAMES[device.precision]}," if device.openvino else HALF_ROUNDED
-    for parity in package.parity:
+    # What was measured last is of the version that was there last.
+    for parity in reversed(package.parity):
         if parity.computed_by.startswith(measured_by):
             return f" ({parity.differing_voxels} of {parity.voxels} labels of noise differ from CPUExecutionProvider's)"
     return " (how many labels differ was not measured)"

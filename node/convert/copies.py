@@ -37,7 +37,7 @@ _PATCHES = 2
 class Copies:
     """What else a package can hold of its networks."""
 
-    # In float16: for each network those of its folds; of none any where one can have none.
+    # In float16: for each network those of its folds that the package lacks; none of any where one can have none.
     graphs: tuple[tuple[GraphFile, ...], ...]
     parity: tuple[Parity, ...]
     # Why something is not among them, one sentence each.
@@ -45,12 +45,13 @@ class Copies:
 
 
 def make_copies(folder: Path, networks: Sequence[Network]) -> Copies:
-    """Write copies in float16 beside networks, and compare them and OpenVINO, where it is, with the networks.
+    """Write copies in float16 beside networks that have none, and compare float16 and OpenVINO with the networks.
 
     Parameters
     ----------
     networks
-        Of a package; their graphs in float32 lie in the folder.
+        Of a package; their graphs lie in the folder. A file that none of them lists is written over: it may be the
+        copy of another network.
     """
     ways, tallies, remarks = dict(_ways()), dict[str, _Tally](), []
     for network in networks:
@@ -67,7 +68,7 @@ def make_copies(folder: Path, networks: Sequence[Network]) -> Copies:
                     remarks.append(f"It does not run in {name}: {error.reason}")
     return Copies(
         graphs=tuple(
-            tuple(_written(folder, graph) for graph in _exact(network) if _HALF in ways) for network in networks
+            tuple(_written(folder, each) for each in _uncopied(network) if _HALF in ways) for network in networks
         ),
         parity=tuple(tally.parity() for tally in tallies.values()),
         remarks=tuple(remarks),
@@ -76,6 +77,12 @@ def make_copies(folder: Path, networks: Sequence[Network]) -> Copies:
 
 def _exact(network: Network) -> list[GraphFile]:
     return [graph for graph in network.graphs if graph.precision == "f32"]
+
+
+def _uncopied(network: Network) -> list[GraphFile]:
+    """Give the graphs if there are no copies of them: another version of `onnx` may write them otherwise."""
+    exact = _exact(network)
+    return exact if len(exact) == len(network.graphs) else []
 
 
 def _noise(network: Network) -> list[_Scores]:
@@ -177,9 +184,8 @@ def _answer_rounded(path: Path, noise: _Scores) -> tuple[_Scores, str]:
 
 
 def _written(folder: Path, graph: GraphFile) -> GraphFile:
-    path = (folder / graph.file).with_suffix(".f16.onnx")
-    if not path.exists():  # else the manifest may hold its SHA-256, and another version of `onnx` may write otherwise
-        write_durably(path, half_copy(onnx.load(folder / graph.file)).SerializeToString())
+    path = folder / f"{graph.file.removesuffix('.onnx')}.f16.onnx"
+    write_durably(path, half_copy(onnx.load(folder / graph.file)).SerializeToString())
     return replace(graph, file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), precision="f16")
 
 

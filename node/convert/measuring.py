@@ -11,6 +11,7 @@ from node.convert.manifest import graph_lines, parity_lines
 from node.domain.errors import SetupError
 from node.inference.golden import Parity
 from node.inference.network_tables import GraphFile, WindowedInput
+from node.inference.package import parse_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,28 +34,30 @@ def measure(store: ModelStore, name: str) -> Measured:
     SetupError
         There is no such package, it is wrong, its network has no window, or its folder cannot be written to.
     """
-    loaded, folder = store.load(name), store.folder_of(name)
-    package = loaded.package
+    package, folder = store.load(name).package, store.folder_of(name)
     if len(package.networks) > 1:
         raise SetupError(f"{name} has several networks, which are measured at the import alone.", "Import it again.")
     if not isinstance(package.input, WindowedInput):
         raise SetupError(f"The network of {name} has no window, of whose size a patch could be.", "Nothing is needed.")
     try:
         copies = make_copies(folder, package.parts)
-        added = () if loaded.half_paths else copies.graphs[0]
+        (added,) = copies.graphs
         known = {each.computed_by for each in package.parity}
-        lines = [*_appended(added, [each for each in copies.parity if each.computed_by not in known])]
+        # The only one of [[parts]] is the last, which [[parts.graphs]] adds to.
+        prefix = "parts." if package.parts[0].name else ""
+        lines = [*_appended(prefix, added, [each for each in copies.parity if each.computed_by not in known])]
         if lines:
-            text = (folder / MANIFEST).read_text(encoding="utf-8")
-            write_durably(folder / MANIFEST, ("\n".join([text.rstrip("\n"), *lines]) + "\n").encode())
+            text = "\n".join([(folder / MANIFEST).read_text(encoding="utf-8").rstrip("\n"), *lines]) + "\n"
+            parse_manifest(text, where=f"{name}/{MANIFEST} with what was measured", known=store.structures)
+            write_durably(folder / MANIFEST, text.encode())
     except OSError as error:
         raise SetupError(f"{folder} cannot be written to: {error.strerror}.", "Mend its permissions.") from error
     store.load(name)
     return Measured(folder=folder, added=added, parity=copies.parity, remarks=copies.remarks)
 
 
-def _appended(graphs: tuple[GraphFile, ...], parity: list[Parity]) -> Iterator[str]:
+def _appended(prefix: str, graphs: tuple[GraphFile, ...], parity: list[Parity]) -> Iterator[str]:
     for graph in graphs:
-        yield from graph_lines(graph)
+        yield from graph_lines(graph, prefix)
     for each in parity:
         yield from parity_lines(each)

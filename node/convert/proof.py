@@ -68,7 +68,7 @@ def prove(ingredients: Ingredients, loaded: LoadedPackage, progress: Progress) -
         merged = _merged(ingredients, [answer.labels for answer in of_parts])
         labels: Labels | None = in_series(_tidied(ingredients, merged), first.orientation)
     else:
-        labels = _found_in_region(volumes[0], loaded, opened)
+        labels = _found_in_region(volumes, loaded, opened)
     return Proof(
         comparison=_together(ingredients, [each.comparison for each in asked]),
         computed_by=opened.computed_by,
@@ -88,10 +88,10 @@ def _all_asked(ingredients: Ingredients, opened: Opened, drawing: Drawn, progres
         yield _asked(source, predictor, own)
 
 
-def _found_in_region(volume: Volume, loaded: LoadedPackage, opened: Opened) -> Labels | None:
+def _found_in_region(volumes: Sequence[Volume], loaded: LoadedPackage, opened: Opened) -> Labels | None:
     """Run the package itself: nnU-Net knows no region. None where the region is not in the volume."""
     try:
-        return segment(volume, loaded.package, opened, no_progress).label_map.labels
+        return segment(volumes[0], loaded.package, opened, no_progress, volumes[1:]).label_map.labels
     except InputError:  # noise need not hold what the region is around
         return None
 

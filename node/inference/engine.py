@@ -17,7 +17,14 @@ from node.domain.errors import InputError
 from node.domain.volume import Box, Probabilities, Volume
 from node.inference.network_tables import Output, WindowedInput
 from node.inference.normalisation import nonzero_box
-from node.inference.plan import SLAB_SLICES, Plan, plan_windows, refuse_too_large
+from node.inference.plan import (
+    SLAB_SLICES,
+    Plan,
+    bytes_to_resample,
+    plan_windows,
+    refuse_too_large,
+    refuse_too_large_to_resample,
+)
 from node.inference.predictor import Operators, Progress, Tensor, WindowRuntime
 from node.inference.preparation import PreparedImage
 from node.inference.probabilities import UnsureVoxels
@@ -51,7 +58,7 @@ def labels_by_windows(
     InputError
         There are not as many volumes as channels, or they are single planes.
     ResourceError
-        The memory does not suffice; nothing was computed.
+        The memory does not suffice; the network did not run.
     SetupError
         The network answered with a value that is no finite number.
     """
@@ -97,13 +104,20 @@ def _label_at_model_spacing(
     """Label at the network's spacing and take the nearest label from there."""
     wanted = images.wanted
     progress("resample", 0, 1)
-    shape = resampled_shape(cast(Three, there.shape), images.spacing_mm, wanted.spacing_mm)
-    coarse = [np.trunc(corner_aligned(each, shape, wanted.order)).astype(np.float32) for each in images.channels]
+    own_shape = cast(Three, there.shape)
+    shape = resampled_shape(own_shape, images.spacing_mm, wanted.spacing_mm)
+    refuse_too_large_to_resample(bytes_to_resample(own_shape, shape, wanted), runtime.room())
+    coarse = [_cut_off(corner_aligned(each, shape, wanted.order)) for each in images.channels]
     found = np.zeros(shape, dtype=there.dtype)
     _label_cropped(_Images(coarse, wanted.spacing_mm, wanted), output, runtime, found, progress)
     nearest = [nearest_corner_aligned(size, new) for size, new in zip(shape, there.shape, strict=True)]
     for index, slice_index in enumerate(nearest[0]):
         there[index] = found[slice_index][np.ix_(nearest[1], nearest[2])]
+
+
+def _cut_off(values: NDArray[np.float64]) -> Image:
+    """Cut fractions off, in the values' place."""
+    return np.trunc(values, out=values).astype(np.float32)
 
 
 def _label_cropped(

@@ -21,7 +21,7 @@ class Scale:
     limits: tuple[float, float] | None
     mean: float
     deviation: float
-    # Where it is False the value stays as it was; None: nowhere.
+    # Where it is False the value is 0 in every channel, and stays 0; None: nowhere.
     mask: NDArray[np.bool_] | None
 
 
@@ -73,8 +73,8 @@ def _any_but(channel: NDArray[np.float32], axis: int) -> NDArray[np.bool_]:
 
 
 def _mean_and_deviation(values: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """Slice by slice, so that the float64 copy stays small."""
-    count = values.size if mask is None else int(np.count_nonzero(mask))
+    """Slice by slice, so that the float64 copy stays small; 0 and 0 of an image whose mask is empty."""
+    count = values.size if mask is None else max(1, int(np.count_nonzero(mask)))
     slices = [values[index] if mask is None else values[index][mask[index]] for index in range(len(values))]
     mean = sum(float(each.sum(dtype=np.float64)) for each in slices) / count
     squares = sum(float(np.square(each.astype(np.float64) - mean).sum()) for each in slices)

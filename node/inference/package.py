@@ -18,7 +18,7 @@ from node.domain.errors import SetupError
 from node.domain.structures import StructureDefinition
 from node.inference.golden import Golden, Origin, Parity, read_golden, read_origin, read_parity
 from node.inference.network_tables import GraphFile, InputSpecification, Output, WindowedInput
-from node.inference.parts import CropModel, Network, Part, read_crop_model, read_parts, whole_package
+from node.inference.parts import CropModel, Network, Part, image_names, read_crop_model, read_parts, whole_package
 from node.inference.structure_table import KnownStructure, definition_of
 from node.inference.tables import MEND_MANIFEST, Table, did_you_mean, keys
 
@@ -131,8 +131,7 @@ class ModelPackage:
     @property
     def image_names(self) -> tuple[str, ...]:
         """Name the images of one place that the model takes, in its order; most take one."""
-        wanted = self.parts[0].input
-        return tuple(channel.name for channel in wanted.channels) if isinstance(wanted, WindowedInput) else ("image",)
+        return image_names(self.parts[0])
 
     @property
     def networks(self) -> tuple["ModelPackage", ...]:
@@ -234,6 +233,7 @@ def parse_manifest(
     in_common = ("input", "window", "output", "graphs")
     table = Table(raw, where, ("schema_version", *in_common, *keys(ModelPackage, without="digest")))
     _check_version(table)
+    parts = read_parts(table)
     package = ModelPackage(
         name=table.match("name", _PACKAGE_NAME, "lower-case letters, digits, '.', '_' and '-'"),
         title=table.text("title"),
@@ -243,8 +243,8 @@ def parse_manifest(
         intended_use=table.text("intended_use"),
         limits=table.text("limits"),
         modalities=table.texts("modalities"),
-        parts=read_parts(table),
-        crop_model=read_crop_model(table),
+        parts=parts,
+        crop_model=read_crop_model(table, parts),
         structures=tuple(definition_of(each, known) for each in table.tables("structures", keys(StructureDefinition))),
         post=tuple(_post_rule(each) for each in table.tables("post", None)),
         gates=tuple(_gate(each) for each in table.tables("gates", keys(Gate))),

@@ -6,7 +6,7 @@ before.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from node.inference.network_tables import (
@@ -22,6 +22,7 @@ from node.inference.tables import Table, keys
 
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _IN_COMMON = ("input", "window", "output")
+_NAMED_ALIKE = "and where they are several of the same names in the same order: by these a route says which is which"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,12 @@ def whole_package(network: Network) -> Part:
     return Part(input=network.input, output=network.output, graphs=network.graphs, labels=network.output.label_values)
 
 
+def image_names(network: Network) -> tuple[str, ...]:
+    """Name the images of one place that a network takes, in its order; most take one."""
+    wanted = network.input
+    return tuple(channel.name for channel in wanted.channels) if isinstance(wanted, WindowedInput) else ("image",)
+
+
 def read_parts(table: Table) -> tuple[Part, ...]:
     """Read ``[[parts]]``, or the only part of a package without.
 
@@ -86,13 +93,14 @@ def read_parts(table: Table) -> tuple[Part, ...]:
     return parts
 
 
-def read_crop_model(table: Table) -> CropModel | None:
-    """Read ``[crop_model]``; None where there is none.
+def read_crop_model(table: Table, parts: Sequence[Part]) -> CropModel | None:
+    """Read ``[crop_model]`` of a package with these parts; None where there is none.
 
     Raises
     ------
     SetupError
-        A key is unknown, missing or out of range, or a structure has a label that its network does not know.
+        A key is unknown, missing or out of range, a structure has a label that its network does not know, or it takes
+        other images than the parts.
     """
     if "crop_model" not in table:
         return None
@@ -100,6 +108,8 @@ def read_crop_model(table: Table) -> CropModel | None:
     network = _network(own)
     if network.output.activation == "softmax":
         raise own.wrong("output.activation", "is softmax; nobody looks at the probabilities of a region")
+    if _takes_other_images(network, parts[0]):
+        raise own.wrong("input.channels", f"must be as many as in the parts, {_NAMED_ALIKE}")
     margin = own.numbers("margin_mm", 3)
     if min(margin) < 0:
         raise own.wrong("margin_mm", "must be 0 or more")
@@ -164,13 +174,15 @@ def _check_inputs(parts: tuple[Part, ...], table: Table) -> None:
     if len({part.input.orientation for part in parts}) > 1:
         # Rules of [[post]] that work in planes need one answer to what a plane is.
         raise table.wrong("parts.input.orientation", "must be the same in all parts")
-    if len({channels_of(part) for part in parts}) > 1:
-        raise table.wrong("parts.input.channels", "must be as many in all parts")
+    if any(_takes_other_images(part, parts[0]) for part in parts):
+        raise table.wrong("parts.input.channels", f"must be as many in all parts, {_NAMED_ALIKE}")
 
 
-def channels_of(network: Network) -> int:
-    """Count the images of one place that a network takes."""
-    return len(network.input.channels) if isinstance(network.input, WindowedInput) else 1
+def _takes_other_images(network: Network, first: Network) -> bool:
+    """Tell whether the images of one place that the first takes are not those that another takes."""
+    names, others = image_names(network), image_names(first)
+    # All networks get the images in the order of the first; how it calls an only one is for the reader.
+    return len(names) != len(others) or (len(names) > 1 and names != others)
 
 
 def _structures(table: Table, known: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:

@@ -124,15 +124,48 @@ def _values_half_way(plan: Plan) -> int:
     return min(plan.shape[0], reached) * math.prod(plan.model_shape[1:])
 
 
-def refuse_too_large(plan: Plan, channels: int, room: Room) -> None:
-    """Refuse what the memory does not hold, before it is tried.
+def bytes_to_resample(shape: Three, model_shape: Three, wanted: WindowedInput) -> int:
+    """Give what TotalSegmentator's way takes of the machine's memory at most before there is a plan, beside the series.
+
+    It resamples whole images of all channels: each in float64, and then float32 of it is kept.
+    """
+    kept = _FLOAT32 * math.prod(model_shape)
+    # A spline of a higher order is of coefficients in float64, and of values, 12 of them added on each side.
+    coefficients = 3 * _FLOAT32 * math.prod(size + 24 for size in shape) if wanted.order > 1 else 0
+    before_last = (len(wanted.channels) - 1) * kept
+    return before_last + 2 * kept + max(kept, coefficients)
+
+
+def refuse_too_large_to_resample(needed: int, room: Room) -> None:
+    """Refuse images that the machine's memory does not hold resampled as a whole, as `bytes_to_resample` gives it.
 
     Raises
     ------
     ResourceError
         With what is needed and what is there.
     """
-    needed = bytes_needed(plan, channels, room)
+    if needed > room.host:
+        raise ResourceError(
+            f"{needed / 1e9:.1f} GB of memory are needed to resample the images, and this machine has "
+            f"{room.host / 1e9:.1f} GB free.",
+            "Free memory, or use a machine with more.",
+        )
+
+
+def refuse_too_large(plan: Plan, channels: int, room: Room, held: int = 0) -> None:
+    """Refuse what the memory does not hold, before it is tried.
+
+    Parameters
+    ----------
+    held
+        Bytes that will be taken before and are not yet.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed and what is there.
+    """
+    needed = held + bytes_needed(plan, channels, room)
     free, whose = (room.host, "this machine") if room.device is None else (room.device, "the accelerator")
     if needed > free:
         shape = " × ".join(str(size) for size in plan.model_shape)

@@ -61,7 +61,7 @@ class Contested:
 
     # The class of each voxel; shape of the box.
     labels: NDArray[np.uint16]
-    # Those where others come near, by their place among all.
+    # At least those where others come near, by their place among all.
     voxels: NDArray[np.intp]
     # At least those that come near somewhere, in order.
     classes: NDArray[np.intp]

@@ -108,5 +108,7 @@ def _limits(values: Image, scale: Scale) -> tuple[float, float]:
     if scale.mask is None or scale.mask.all():
         return float(least), float(greatest)
     inside = values[scale.mask]
-    least, greatest = ((each - scale.mean) / scale.deviation for each in (inside.min(), inside.max()))
+    # The mean becomes 0, which is among the values anyhow: it stands for a mask that is empty.
+    ends = inside.min(initial=scale.mean), inside.max(initial=scale.mean)
+    least, greatest = ((each - scale.mean) / scale.deviation for each in ends)
     return float(min(least, 0.0)), float(max(greatest, 0.0))

@@ -47,9 +47,13 @@ class Resampling:
 
 
 def resampled_shape(shape: Three, spacing_mm: Extent, target_mm: Extent) -> Three:
-    """Give the shape of an image at another spacing; halves are rounded to the even number, as Python rounds."""
+    """Give the shape of an image at another spacing; halves are rounded to the even number, as Python rounds.
+
+    What is thinner than half a voxel there is one: nnU-Net has none then, and fails.
+    """
     first, second, third = (
-        round(float(np.float64(old) / new * size)) for size, old, new in zip(shape, spacing_mm, target_mm, strict=True)
+        max(1, round(float(np.float64(old) / new * size)))
+        for size, old, new in zip(shape, spacing_mm, target_mm, strict=True)
     )
     return first, second, third
 

@@ -101,6 +101,25 @@ def test_how_far_a_copy_is_from_the_network_is_stated(tmp_path: Path) -> None:
     assert copies.remarks == ()
 
 
+def test_a_copy_of_another_network_that_was_left_there_is_written_over(tmp_path: Path) -> None:
+    make_copies(tmp_path, [of(written(tmp_path, u_net(PATCH, seed=1)))])
+    other = u_net(PATCH, seed=2)
+
+    make_copies(tmp_path, [of(written(tmp_path, other))])
+
+    assert read_graph(tmp_path / "fold_0.f16.onnx") == half_copy(other)
+
+
+def test_networks_whose_files_are_named_alike_but_for_what_follows_a_point_have_a_copy_each(tmp_path: Path) -> None:
+    graphs = [GraphFile(file=f"fold.{fold}", sha256="0" * 64) for fold in range(2)]
+    for fold, graph in enumerate(graphs):
+        (tmp_path / graph.file).write_bytes(u_net(PATCH, seed=fold).SerializeToString())
+
+    ((first, second),) = make_copies(tmp_path, [of(graphs)]).graphs
+
+    assert (first.file, second.file) == ("fold.0.f16.onnx", "fold.1.f16.onnx")
+
+
 def test_of_regions_each_one_counts(tmp_path: Path) -> None:
     # From 512 on numbers are 0.5 apart: the first score's sign gets lost, and the second's stays 5 above.
     network = convolution(np.ones((2, 1, 1, 1, 1)), [1000.0, 1000.0], PATCH)

@@ -18,14 +18,15 @@ from node.domain.errors import InputError, ResourceError, SetupError
 from node.domain.grid import Grid
 from node.domain.volume import Volume
 from node.inference.engine import labels_by_windows
-from node.inference.network_tables import Activation, Channel, Output, Window, WindowedInput
+from node.inference.network_tables import Activation, Channel, Output, ResamplingKind, Window, WindowedInput
 from node.inference.plan import SLAB_SLICES
 from node.inference.predictor import Room, Segments, no_progress
+from node.inference.resampling import Extent
 from node.inference.segment import segment
 from node.inference.transforms import oriented_axes
 from tests.builders import Orientation, grid
 from tests.unit.test_segment import volume
-from tests.windowed import convolution, octants, opened, package, saved, thresholds, windowed_input
+from tests.windowed import always, convolution, octants, opened, package, saved, thresholds, windowed_input
 
 PATCH = (4, 10, 16)
 THREE = Output(classes=3)
@@ -134,6 +135,30 @@ def test_what_lies_outside_the_box_of_non_zero_is_background(tmp_path: Path) -> 
 
     assert (found[:, 3:12, 4:16] == 2).all()
     assert np.count_nonzero(found) == 6 * 9 * 12
+
+
+@pytest.mark.parametrize("spacing_mm", [(3.0, 1.5, 0.8), (2.0, 1.0, 0.8)])
+def test_an_image_of_zeros_has_nothing_to_normalise_by_and_is_labelled(tmp_path: Path, spacing_mm: Extent) -> None:
+    stack = grid()
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    masked = Channel(name="MR", normalisation="z_score", masked=True)
+    wanted = windowed_input(PATCH, spacing_mm=spacing_mm, channels=(masked,), crop="nonzero")
+
+    assert not labels(given, wanted, THREE, opened(tmp_path, wanted, THREE, thresholds(PATCH))).any()
+
+
+@pytest.mark.parametrize("resample", ["nnunet", "totalsegmentator"])
+def test_a_stack_thinner_than_half_a_voxel_of_the_network_is_one_voxel_there(
+    tmp_path: Path, resample: ResamplingKind
+) -> None:
+    stack = grid(slices=2, rows=24, columns=40, spacing_mm=(1.0, 1.5, 0.8))
+    rows = np.where(np.arange(24) < 12, 50, 150).astype(np.float32)
+    given = Volume(voxels=np.broadcast_to(rows[:, None], stack.shape).copy(), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(6.0, 1.5, 0.8), resample=resample)
+
+    found = labels(given, wanted, THREE, opened(tmp_path, wanted, THREE, thresholds(PATCH)))
+
+    np.testing.assert_array_equal(found, expected_of(given))
 
 
 def test_folds_are_averaged_and_mirrored_patches_come_back_mirrored(tmp_path: Path) -> None:
@@ -294,6 +319,40 @@ def test_the_graphs_that_an_accelerator_runs_give_the_labels_that_the_host_gives
         np.testing.assert_allclose(np.array(shares), np.array(shares_of_host), atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_a_class_that_nothing_contests_stays_where_others_are_contested_all_around(
+    tmp_path: Path, activation: Activation
+) -> None:
+    # Columns alone are interpolated, 16 to 24. In the last rows 0 and 1 take turns, far above 2, which has the first.
+    stack = grid(slices=4, rows=10, columns=24, spacing_mm=(3.0, 1.5, 0.8))
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(3.0, 1.5, 1.2))
+    scores = np.zeros((3, *PATCH), dtype=np.float32)
+    scores[1] = np.where(np.arange(16) % 2, 1, -1)
+    scores[2] = np.where(np.arange(10) < 5, 50, -50)[:, None]
+    output = Output(classes=3, activation=activation)
+
+    found = labels(given, wanted, output, opened(tmp_path, wanted, output, always(scores)))
+
+    assert (found[:, :5] == 2).all()
+    assert set(np.unique(found[:, 5:])) == {0, 1}
+
+
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+def test_what_is_contested_between_the_voxels_of_a_coarser_series_is_nobodys_voxel(
+    tmp_path: Path, activation: Activation
+) -> None:
+    # 4 columns lie among 16 of the network at 1.5, 5.5, 9.5 and 13.5; only column 7 of the network is of class 1.
+    stack = grid(slices=4, rows=10, columns=4, spacing_mm=(3.0, 1.5, 3.2))
+    given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
+    wanted = windowed_input(PATCH, spacing_mm=(3.0, 1.5, 0.8))
+    scores = np.zeros((2, *PATCH), dtype=np.float32)
+    scores[1] = np.where(np.arange(16) == 7, 50, -50)
+    output = Output(classes=2, activation=activation)
+
+    assert not labels(given, wanted, output, opened(tmp_path, wanted, output, always(scores))).any()
+
+
 def test_the_memory_of_slices_that_are_labelled_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = grid(slices=90, rows=24, columns=40)
     given = Volume(voxels=np.zeros(stack.shape, dtype=np.float32), grid=stack)
@@ -340,6 +399,18 @@ def test_too_little_memory_is_refused_with_its_figures_before_anything_runs(
         ResourceError, match=r"needed for 3 classes on 6 × 24 × 40 voxels, and the accelerator has 0\.0 GB"
     ):
         labels(volume(grid()), wanted, THREE, runtime)
+
+
+def test_images_that_cannot_be_resampled_as_a_whole_are_refused_before_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = windowed_input(PATCH, resample="totalsegmentator", spacing_mm=(0.03, 0.015, 0.008))
+    runtime = opened(tmp_path, wanted, THREE, thresholds(PATCH))
+    monkeypatch.setattr(runtime, "room", lambda: Room(host=10**9, device=10**12, network=0, label_values=1))
+
+    # 600 by 2400 by 4000 voxels of 12 bytes.
+    with pytest.raises(ResourceError, match=r"69\.1 GB of memory are needed to resample the images"):
+        labels(volume(grid()), replace(wanted, order=1), THREE, runtime)
 
 
 def test_progress_counts_every_patch(tmp_path: Path) -> None:

@@ -50,6 +50,32 @@ def test_measuring_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / NAME).iterdir()} == before
 
 
+def test_the_only_one_of_parts_gets_its_copy(tmp_path: Path) -> None:
+    store = installed(tmp_path)
+    manifest = tmp_path / NAME / "model.toml"
+    text = manifest.read_text().replace("[[graphs]]", '[[parts]]\nname = "all"\nlabels = [1, 2]\n[[parts.graphs]]')
+    manifest.write_text(text)
+
+    measure(store, NAME)
+
+    assert [graph.precision for graph in store.load(NAME).package.parts[0].graphs] == ["f32", "f16"]
+
+
+def test_a_manifest_to_which_nothing_can_be_appended_stays_as_it_is(tmp_path: Path) -> None:
+    store = installed(tmp_path)
+    manifest = tmp_path / NAME / "model.toml"
+    sha256 = hashlib.sha256((tmp_path / NAME / "graph.onnx").read_bytes()).hexdigest()
+    text = manifest.read_text().replace(f'[[graphs]]\nfile = "graph.onnx"\nsha256 = "{sha256}"\n', "")
+    text = f'graphs = [{{ file = "graph.onnx", sha256 = "{sha256}" }}]\n{text}'
+    manifest.write_text(text)
+
+    with pytest.raises(SetupError, match=r"model.toml with what was measured is not valid TOML"):
+        measure(store, NAME)
+
+    assert manifest.read_text() == text
+    store.load(NAME)
+
+
 def test_a_network_that_has_no_copy_stays_as_it_is_and_says_why(tmp_path: Path) -> None:
     install_windowed(tmp_path, classes=3, spacing_mm=SPACING_MM)
     before = {path.name: path.read_bytes() for path in (tmp_path / NAME).iterdir()}

@@ -7,6 +7,7 @@ import pytest
 
 from node.adapters.model_store import ModelStore
 from node.domain.errors import SetupError
+from tests.model_packages import install_parts
 from tests.unit.test_package import MANIFEST
 
 GRAPH = b"a graph"
@@ -62,6 +63,16 @@ def test_a_copy_in_float16_is_verified_as_the_network_is(tmp_path: Path) -> None
     (package / "copy.onnx").write_bytes(b"another")
     with pytest.raises(SetupError, match=r"liver-ct/copy\.onnx has SHA-256 "):
         ModelStore([tmp_path]).load("liver-ct")
+
+
+def test_networks_that_share_a_file_have_it_each(tmp_path: Path) -> None:
+    package = install_parts(tmp_path)
+    manifest = package / "model.toml"
+    manifest.write_text(manifest.read_text().replace('"coarse.onnx"', '"graph.onnx"'))
+
+    networks = ModelStore([tmp_path]).load(package.name).networks
+
+    assert [path.name for one in networks for path in one.graph_paths] == ["graph.onnx", "graph.onnx", "liver.onnx"]
 
 
 def test_a_missing_graph_is_refused(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_a_masked_z_score_is_that_of_the_mask() -> None:
     assert scale.mask is mask
 
 
+def test_an_image_of_zeros_has_no_mask_and_divides_by_no_zero() -> None:
+    zeros = np.zeros((2, 3, 4), dtype=np.float32)
+    channel = Channel(name="MR", normalisation="z_score", masked=True)
+
+    scale = scale_of(zeros, channel, filled_nonzero_mask([zeros]))
+
+    assert (scale.mean, scale.deviation) == (0.0, 1e-8)
+
+
 def test_a_range_becomes_0_to_1_and_a_flat_image_divides_by_no_zero() -> None:
     channel = Channel(name="US", normalisation="range_0_1")
 

@@ -56,6 +56,37 @@ def test_it_is_the_same_normalisation_in_one_two_and_three_dimensions(shape: tup
     np.testing.assert_allclose(found, normalised(values, scale, bias, 0.1), atol=1e-6)
 
 
+def test_a_batch_of_unknown_size_is_one_image() -> None:
+    model = normalisation((1, 3, 4, 6), [1.0, -2.0, 0.5], [0.0, 1.0, 2.0], 0.1)
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+    assert not has_instance_normalisation(with_exact_instance_normalisation(model))
+
+
+def test_several_images_at_a_time_are_normalised_each_by_itself() -> None:
+    values = np.random.default_rng(4).standard_normal((2, 3, 4, 6), dtype=np.float32) * np.arange(1, 3).reshape(
+        2, 1, 1, 1
+    )
+    scale, bias = [1.0, -2.0, 0.5], [0.0, 1.0, 2.0]
+
+    found, _ = answers(normalisation((2, 3, 4, 6), scale, bias, 0.1).SerializeToString(), values.astype(np.float32))
+
+    np.testing.assert_allclose(found, normalised(values, scale, bias, 0.1), atol=1e-6)
+
+
+def test_an_only_channel_is_normalised_by_its_own_epsilon_or_the_default() -> None:
+    values = np.float32(1e-3) * np.random.default_rng(5).standard_normal((1, 1, 4, 6), dtype=np.float32)
+    model = normalisation((1, 1, 4, 6), [1.0], [0.5], 1e-5)
+    del model.graph.node[0].attribute[:]
+
+    by_default, _ = answers(model.SerializeToString(), values)
+    by_its_own, _ = answers(normalisation((1, 1, 4, 6), [1.0], [0.5], 1e-3).SerializeToString(), values)
+
+    np.testing.assert_allclose(by_default, normalised(values, [1.0], [0.5], 1e-5), atol=1e-6)
+    np.testing.assert_allclose(by_its_own, normalised(values, [1.0], [0.5], 1e-3), atol=1e-6)
+
+
 def test_a_network_without_one_is_left_alone_and_the_given_one_unchanged() -> None:
     model = normalisation((1, 1, 4), [1.0], [0.0], 1e-5)
     before = model.SerializeToString()

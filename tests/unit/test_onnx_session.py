@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from node.adapters.onnx_session import (
+    HALF_ROUNDED,
     PROBE_GRAPH,
     OnnxPredictor,
     _Device,
@@ -24,6 +25,7 @@ from node.adapters.onnx_session import (
 from node.convert.copies import half_copy
 from node.domain.errors import ResourceError, SetupError
 from node.inference.devices import DeviceName, Precision
+from node.inference.golden import Parity
 from node.inference.network_tables import Output
 from node.inference.package import LoadedPackage
 from node.inference.predictor import HalfFirst
@@ -141,6 +143,24 @@ def with_copy(folder: Path) -> LoadedPackage:
     for path, model in zip(paths, (network, half_copy(network)), strict=True):
         path.write_bytes(model.SerializeToString())
     return LoadedPackage(package=PACKAGE, graph_paths=tuple(paths[:1]), half_paths=tuple(paths[1:]))
+
+
+def test_of_what_was_measured_again_a_result_says_the_last(tmp_path: Path) -> None:
+    before, last = (
+        Parity(
+            compared_with=f"CPUExecutionProvider, float32, onnxruntime {version}",
+            computed_by=f"{HALF_ROUNDED} CPUExecutionProvider, float32, onnxruntime {version}",
+            voxels=1000,
+            differing_voxels=differing,
+        )
+        for version, differing in (("1.31.0", 7), ("1.32.0", 2))
+    )
+    loaded = with_copy(tmp_path)
+    loaded = replace(loaded, package=replace(loaded.package, parity=(before, last)))
+
+    opened = _opened_in_half(loaded, HALF, "refuse")
+
+    assert opened.computed_by.endswith(" (2 of 1000 labels of noise differ from CPUExecutionProvider's)")
 
 
 def test_a_copy_in_float16_runs_first_and_the_network_where_a_score_is_no_finite_number(tmp_path: Path) -> None:

@@ -229,6 +229,37 @@ def test_parts_that_take_another_number_of_images_are_refused() -> None:
         parse_manifest(MANIFEST.replace("[[parts.input.channels]]", second))
 
 
+T1, T2 = (f'[[input.channels]]\nname = "{name}"\nnormalisation = "z_score"\n' for name in ("T1", "T2"))
+
+
+def of_two_images(parts: tuple[str, str], crop_model: str) -> str:
+    """Give each of two parts and the crop model its own channels; without a crop model where they are empty."""
+    organs, bones = (each.replace("[input", "[parts.input") for each in parts)
+    text = MANIFEST[: MANIFEST.index("[[parts.input.channels]]")] + bones + MANIFEST[MANIFEST.index("[parts.window]") :]
+    text = text.replace("[parts.output]", f"{organs}[parts.output]", 1)
+    own = crop_model.replace("[input", "[crop_model.input")
+    begin, end = text.index("[crop_model]"), text.index("[[structures]]")
+    region = text[begin:end].replace("outside_value = -1000\n", f"{own}[crop_model.window]\npatch = [8, 8, 8]\n")
+    return text[:begin] + (region if own else "") + text[end:]
+
+
+def test_parts_and_the_crop_model_take_the_same_images_of_one_place() -> None:
+    package = parse_manifest(of_two_images((T1 + T2, T1 + T2), T1 + T2))
+
+    assert package.image_names == ("T1", "T2")
+
+
+def test_parts_that_take_the_same_images_in_another_order_are_refused() -> None:
+    with pytest.raises(SetupError, match=r"parts\.input\.channels must be as many .* in the same order"):
+        parse_manifest(of_two_images((T1 + T2, T2 + T1), ""))
+
+
+@pytest.mark.parametrize("own", [T1, T2 + T1])
+def test_a_crop_model_that_takes_other_images_than_the_parts_is_refused(own: str) -> None:
+    with pytest.raises(SetupError, match=r"\[crop_model\]: input.channels must be as many as in the parts"):
+        parse_manifest(of_two_images((T1 + T2, T1 + T2), own))
+
+
 def test_an_empty_list_of_parts_is_refused() -> None:
     text = MANIFEST[: MANIFEST.index("[[parts]]")] + MANIFEST[MANIFEST.index("[[structures]]") :]
 

@@ -91,6 +91,11 @@ def test_halves_are_rounded_to_the_even_number() -> None:
     assert resampled_shape((5, 7, 9), (1.5, 1.5, 2.0), (3.0, 3.0, 3.0)) == (2, 4, 6)
 
 
+def test_what_is_thinner_than_half_a_voxel_is_one() -> None:
+    # 1.6 mm of slices, 30 mm of rows and 2.9 mm of columns.
+    assert resampled_shape((2, 30, 2), (0.8, 1.0, 1.45), (6.0, 6.0, 6.0)) == (1, 5, 1)
+
+
 def test_the_support_of_each_row_is_found() -> None:
     first, last = first_and_last(np.array([[0, 0.5, 0.5, 0], [1, 0, 0, 0]], dtype=np.float32))
 
