@@ -60,7 +60,8 @@ def test_parts_follow_in_the_order_of_merging_each_with_its_own_labels(manifest:
         (69, 91),
         (92, 117),
     ]
-    assert [len(part["graphs"]) for part in manifest["parts"]] == [1] * 5
+    files = [[graph["file"] for graph in part["graphs"]] for part in manifest["parts"]]
+    assert files == [[f"{part}_fold_0.onnx", f"{part}_fold_0.f16.onnx"] for part in PARTS]
 
 
 def test_what_parts_have_in_common_is_said_once(manifest: dict[str, Any]) -> None:

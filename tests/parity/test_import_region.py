@@ -52,7 +52,7 @@ def test_the_package_says_what_its_region_is_around(manifest: dict[str, Any]) ->
     assert (region["structures"], region["margin_mm"]) == ({"liver": [5]}, [20.0, 20.0, 20.0])
     assert region["input"]["spacing_mm"] == [6.0, 6.0, 6.0]
     assert (region["window"]["step"], manifest["window"]["step"]) == (0.8, 0.5)
-    assert [graph["file"] for graph in region["graphs"]] == ["region_fold_0.onnx"]
+    assert [graph["file"] for graph in region["graphs"]] == ["region_fold_0.onnx", "region_fold_0.f16.onnx"]
     assert len(manifest["provenance"]["files"]) == 2
 
 
