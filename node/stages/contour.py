@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 from pydicom import Dataset
 
@@ -168,8 +169,8 @@ class Contourer:
             for one in contoured.report[event]:
                 self._log(event, job=job, **one)
 
-    def _end(self, job: str, state: JobState, reason: str) -> None:
-        self._ledger.move_job(job, state, reason=reason)
+    def _end(self, job: str, state: JobState, reason: str, **facts: Any) -> None:
+        self._ledger.move_job(job, state, reason=reason, **facts)
         self._log(f"job {state}", job=job, reason=reason)
 
     def _postpone(self, row: Row, error: Exception) -> None:
@@ -180,23 +181,23 @@ class Contourer:
             self._end(job, JobState.FAILED, f"{reason} ({attempt} tries)")
             return
         delay_s = retry_delay_s(attempt, first_s=10.0, longest_s=600.0)
-        facts = {"reason": reason, "attempt": attempt + 1}
-        self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
-        self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+        self._again(row, reason, delay_s)
 
     def _set_back(self, row: Row, reason: str) -> None:
-        job, attempt = row["job"], row["attempt"]
-        setback = {"attempt": attempt, "reason": reason, "at": self._watch.now()}
+        setback = {"attempt": row["attempt"], "reason": reason, "at": self._watch.now()}
         setbacks = [*row["setbacks"], setback]
         if len(setbacks) >= MOST_SETBACKS:
             said = f"{reason} Given up after {len(setbacks)} such tries."
-            self._ledger.move_job(job, JobState.FAILED, reason=said, setbacks=setbacks)
-            self._log(f"job {JobState.FAILED}", job=job, reason=said)
+            self._end(row["job"], JobState.FAILED, said, setbacks=setbacks)
             return
         # Behind the jobs that wait already: they must not suffer from this one.
         delay_s = retry_delay_s(len(setbacks), first_s=2.0, longest_s=60.0)
-        facts = {"reason": reason, "attempt": attempt + 1, "setbacks": setbacks}
-        self._ledger.postpone_job(job, facts, self._queue.contour(job, attempt=attempt + 1, delay_s=delay_s))
+        self._again(row, reason, delay_s, setbacks=setbacks)
+
+    def _again(self, row: Row, reason: str, delay_s: float, **facts: Any) -> None:
+        job, attempt = row["job"], row["attempt"] + 1
+        told = {"reason": reason, "attempt": attempt, **facts}
+        self._ledger.postpone_job(job, told, self._queue.contour(job, attempt=attempt, delay_s=delay_s))
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
 
