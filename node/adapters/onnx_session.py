@@ -137,37 +137,31 @@ def open_predictor(
         raise SetupError(f"The precision {fault}.", "Correct node.precision or node.device.")
     for path in (*loaded.graph_paths, *loaded.half_paths):
         refuse_unfit(read_graph(path), loaded.package.name)
-    open_one = partial(
-        _network, device=device, device_id=device_id, threads=threads, precision=precision, overflow=overflow
-    )
+    no_cuda = cuda_not_usable_because(device_id) if device in ("auto", "cuda") else None
+    where = _Device(cuda_id=device_id, threads=threads, precision=precision)
+    open_one = partial(_network, device=device, where=where, overflow=overflow, no_cuda=no_cuda)
     networks = tuple(open_one(each) for each in loaded.networks)
     return networks[0] if len(networks) == 1 else Predictors(networks)
 
 
 def _network(
-    loaded: LoadedPackage,
-    *,
-    device: DeviceName,
-    device_id: int,
-    threads: int | None,
-    precision: Precision,
-    overflow: Overflow,
+    loaded: LoadedPackage, *, device: DeviceName, where: "_Device", overflow: Overflow, no_cuda: str | None
 ) -> OpenedNetwork:
+    on_cpu = _Device(threads=where.threads)
     match device:
         case "cpu":
-            return _opened(loaded, _Device(threads=threads))
+            return _opened(loaded, on_cpu)
         case "openvino":
-            return _opened_by_openvino(loaded, _Device(openvino=True, threads=threads, precision=precision))
-    why_not = cuda_not_usable_because(device_id)
+            return _opened_by_openvino(loaded, replace(where, cuda_id=None, openvino=True))
+    why_not = no_cuda
     if why_not is None:
         try:
-            where = _Device(cuda_id=device_id, precision=precision)
-            return _opened_in_half(loaded, where, overflow) if precision == "f16" else _opened(loaded, where)
+            return _opened_in_half(loaded, where, overflow) if where.precision == "f16" else _opened(loaded, where)
         except RUNTIME_ERRORS as error:
             why_not = f"the network of {loaded.package.name} does not run there as a whole: {one_line(error)}"
     if device == "cuda":
         raise SetupError(f"CUDA cannot be used: {why_not}.", _CUDA_REMEDY)
-    return _opened(loaded, _Device(threads=threads), remark=f" (auto: CUDA not usable: {why_not})")
+    return _opened(loaded, on_cpu, remark=f" (auto: CUDA not usable: {why_not})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
