@@ -10,7 +10,7 @@ from node.domain.structures import Code, StructureDefinition
 from node.inference.golden import Golden, Origin, Parity
 from node.inference.network_tables import Channel, GraphFile, WindowedInput
 from node.inference.package import SCHEMA_VERSION, KeepLargest
-from node.inference.parts import CropModel, Network, Part
+from node.inference.parts import CropModel, Network, Part, graphs_of
 
 # By name of a table of a network, its keys and their values; channels are a list of such.
 _Tables = dict[str, dict[str, Any]]
@@ -41,8 +41,7 @@ class Manifest:
     @property
     def graphs(self) -> tuple[GraphFile, ...]:
         """Give the files of all networks, the crop model's first."""
-        networks: list[Network] = [*([self.crop_model] if self.crop_model else []), *self.parts]
-        return tuple(graph for network in networks for graph in network.graphs)
+        return graphs_of(self.parts, self.crop_model)
 
 
 def manifest_text(manifest: Manifest) -> str:

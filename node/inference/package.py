@@ -18,7 +18,16 @@ from node.domain.errors import SetupError
 from node.domain.structures import StructureDefinition
 from node.inference.golden import Golden, Origin, Parity, read_golden, read_origin, read_parity
 from node.inference.network_tables import GraphFile, InputSpecification, Output, WindowedInput
-from node.inference.parts import CropModel, Network, Part, image_names, read_crop_model, read_parts, whole_package
+from node.inference.parts import (
+    CropModel,
+    Network,
+    Part,
+    graphs_of,
+    image_names,
+    read_crop_model,
+    read_parts,
+    whole_package,
+)
 from node.inference.structure_table import KnownStructure, definition_of
 from node.inference.tables import MEND_MANIFEST, Table, did_you_mean, keys
 
@@ -146,9 +155,7 @@ class ModelPackage:
     @property
     def graphs(self) -> tuple[GraphFile, ...]:
         """Give the files of all networks, in the order of these."""
-        if self.crop_model is None:
-            return tuple(graph for part in self.parts for graph in part.graphs)
-        return tuple(graph for network in (self.crop_model, *self.parts) for graph in network.graphs)
+        return graphs_of(self.parts, self.crop_model)
 
     @property
     def label_values(self) -> tuple[int, ...]:

@@ -66,6 +66,12 @@ def whole_package(network: Network) -> Part:
     return Part(input=network.input, output=network.output, graphs=network.graphs, labels=network.output.label_values)
 
 
+def graphs_of(parts: Sequence[Part], crop_model: CropModel | None) -> tuple[GraphFile, ...]:
+    """Give the files of all networks, the crop model's first."""
+    networks: list[Network] = [*([crop_model] if crop_model else []), *parts]
+    return tuple(graph for network in networks for graph in network.graphs)
+
+
 def image_names(network: Network) -> tuple[str, ...]:
     """Name the images of one place that a network takes, in its order; most take one."""
     wanted = network.input
