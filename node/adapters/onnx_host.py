@@ -21,6 +21,7 @@ from node.inference.package import LoadedPackage
 from node.inference.plan import SLAB_SLICES
 from node.inference.predictor import Contested, Operators, Room, Segments, Tensor
 from node.inference.resampling import Three
+from node.inference.transforms import background
 
 Scores = NDArray[np.float32]
 Numbers = NDArray[np.uint8] | NDArray[np.uint16]
@@ -127,7 +128,7 @@ class HostWindows(OnnxWindows):
     ) -> Tensor:
         """Divide sums by weights in their place, and say which class leads where."""
         scores = sums.take(range(slices.start, slices.stop))
-        labels = np.zeros(weights.shape, dtype=np.uint8 if self._classes < 256 else np.uint16)
+        labels = background(weights.shape, self._classes - 1)
         leads = np.empty(weights.shape, dtype=np.float32)
 
         def divide(part: slice) -> list[list[np.float32]]:

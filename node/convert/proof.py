@@ -23,7 +23,7 @@ from node.inference.postprocess import postprocess
 from node.inference.predictor import Opened, OpenedNetwork, Progress, WindowRuntime, networks_of, no_progress
 from node.inference.resampling import Extent
 from node.inference.segment import segment
-from node.inference.transforms import Labels
+from node.inference.transforms import Labels, background
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def _merged(ingredients: Ingredients, labels: Sequence[Labels]) -> Labels:
     if len(labels) == 1:
         return labels[0]
     highest = max(value for table in ingredients.tables for value in table.values())
-    merged = np.zeros(labels[0].shape, dtype=np.uint8 if highest < 256 else np.uint16)
+    merged = background(labels[0].shape, highest)
     for table, each in zip(ingredients.tables, labels, strict=True):
         for own, value in table.items():
             merged[each == own] = value

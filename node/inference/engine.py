@@ -37,7 +37,7 @@ from node.inference.resampling import (
     nearest_corner_aligned,
     resampled_shape,
 )
-from node.inference.transforms import Labels, nearest_axes
+from node.inference.transforms import Labels, background, nearest_axes
 from node.inference.windows import gaussian
 
 Image = NDArray[np.float32]
@@ -69,7 +69,7 @@ def labels_by_windows(
     if grid.shape[0] < 2:
         raise InputError("A single plane is no volume.")
     axes, flips = _way(volumes[0], wanted)
-    labels = np.zeros(grid.shape, dtype=np.uint8 if max(output.label_values) < 256 else np.uint16)
+    labels = background(grid.shape, max(output.label_values))
     images = [volume.voxels.transpose(axes)[flips] for volume in volumes]
     there = labels.transpose(axes)[flips]
     spacing_mm = cast(Extent, tuple(grid.spacing_mm[axis] for axis in axes))

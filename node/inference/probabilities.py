@@ -21,7 +21,7 @@ from node.domain.masks import BACKGROUND
 from node.domain.volume import Box
 from node.inference.postprocess import mask_of
 from node.inference.predictor import Contested
-from node.inference.transforms import Labels, Passage, Plane, empty_labels, label_of_highest, scores_on_source
+from node.inference.transforms import Labels, Passage, Plane, background, label_of_highest, scores_on_source
 
 # A smaller share is nothing, and a label with all but this is sure. Contours look at a half, and a fractional
 # Segmentation has 255 steps.
@@ -112,7 +112,7 @@ def labels_and_probabilities(
     The labels of ``labels_on_source``, and the probabilities; None instead where they would take more than
     ``MOST_SHARES``.
     """
-    labels = empty_labels(len(scores), way)
+    labels = background(way.source_shape, len(scores) - 1)
     unsure: list[UnsurePlane] = []
     shares = 0
     for index, each in enumerate(scores_on_source(scores, way)):

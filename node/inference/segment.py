@@ -24,7 +24,7 @@ from node.inference.predictor import (
     networks_of,
 )
 from node.inference.region import ProbabilitiesWithin, region_of
-from node.inference.transforms import Labels, oriented_axes
+from node.inference.transforms import Labels, background, oriented_axes
 
 # A package's network with what runs it.
 _Opened = tuple[ModelPackage, Predictor | WindowRuntime]
@@ -157,16 +157,12 @@ def _merged(
     """Run the parts in their order: what a later one finds overrides."""
     if not package.parts[0].name:
         return labels_of_network(volumes, *networks[0], progress)
-    merged = _background(volumes[0].grid.shape, max(package.label_values))
+    merged = background(volumes[0].grid.shape, max(package.label_values))
     for number, (part, opened) in enumerate(zip(package.parts, networks, strict=True)):
         labels, _ = labels_of_network(volumes, *opened, _one_of(number, len(package.parts), progress))
         renamed = _table(part, merged.dtype)[labels]
         np.copyto(merged, renamed, where=renamed != 0)
     return merged, None
-
-
-def _background(shape: tuple[int, int, int], highest: int) -> Labels:
-    return np.zeros(shape, dtype=np.uint8) if highest < 256 else np.zeros(shape, dtype=np.uint16)
 
 
 def _table(part: Part, kind: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Labels:

@@ -140,7 +140,7 @@ def labels_on_source(scores: NDArray[np.float32], way: Passage, step: Callable[[
     -------
     Shape ``way.source_shape``; uint8 up to 256 classes, uint16 above.
     """
-    labels = empty_labels(len(scores), way)
+    labels = background(way.source_shape, len(scores) - 1)
     for index, planes in enumerate(scores_on_source(scores, way)):
         labels[index] = label_of_highest(planes)[0].T
         step(index + 1, way.source_shape[0])
@@ -161,11 +161,9 @@ def scores_on_source(scores: NDArray[np.float32], way: Passage) -> Iterator[Iter
         yield (_resampled_transposed(_mix(each, along[0], index), along[1], along[2]) for each in turned)
 
 
-def empty_labels(classes: int, way: Passage) -> Labels:
-    """Make room for labels on the series' grid: 8 bits up to 256 classes, 16 above."""
-    if classes <= 256:
-        return np.empty(way.source_shape, dtype=np.uint8)
-    return np.empty(way.source_shape, dtype=np.uint16)
+def background(shape: Sequence[int], highest: int) -> Labels:
+    """Make room for labels: 8 bits where ``highest`` is below 256, else 16."""
+    return np.zeros(shape, dtype=np.uint8) if highest < 256 else np.zeros(shape, dtype=np.uint16)
 
 
 def label_of_highest(planes: Iterable[Plane]) -> tuple[NDArray[np.uint16], Plane]:
