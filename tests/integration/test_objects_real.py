@@ -117,18 +117,9 @@ def test_the_18_masks_of_a_thorax_go_through_writer_and_readers_without_loss(
 
 
 def test_the_104_masks_of_a_chest_go_through_the_writers_without_loss() -> None:
-    folder = unpacked("gstt-aide-ct-rtstruct")
-    source = largest_ct(folder)
+    source, labels, definitions = chest()
     # One slice is missing, so the node declines the series; what is drawn on the others must be right all the same.
     manifest = manifest_of(source)
-    labels = np.zeros(manifest.grid.shape, dtype=np.uint8)
-    definitions = []
-    for value, path in enumerate(sorted(folder.rglob("nii_seg/*.nii.gz")), start=1):
-        mask = read_nifti(path)[0] > 0
-        assert not labels[mask].any()
-        labels[mask] = value
-        # The builder's are all left; the check takes offence at a right one.
-        definitions.append(replace(definition(named(path), value), modifier=None))
     label_map = LabelMap(labels=labels, grid=manifest.grid)
 
     structure_set = build_structures(label_map, definitions)
@@ -139,6 +130,47 @@ def test_the_104_masks_of_a_chest_go_through_the_writers_without_loss() -> None:
     assert (len(drawn), len(structure_set.omitted)) == (34, 70)
     verify_rtstruct(contours, label_map, definitions, manifest)
     verify_segmentation(segments, label_map, definitions, manifest)
+
+
+@pytest.mark.peers
+@pytest.mark.timeout(900)
+def test_readers_find_every_voxel_of_the_masks_of_a_chest(
+    tmp_path: Path, needs_program: NeedsProgram, readers: Path
+) -> None:
+    needs_program("plastimatch")
+    source, labels, definitions = chest()
+    # The slice that is missing lies above the lowest: readers know regular stacks alone, so that one stays behind.
+    source, labels = sorted(source, key=lambda one: float(one.ImagePositionPatient[2]))[1:], labels[1:]
+    manifest = manifest_of(source)
+    label_map = LabelMap(labels=labels, grid=manifest.grid)
+    present = {one.name: labels == one.label_values[0] for one in definitions if (labels == one.label_values[0]).any()}
+    save_series(source, tmp_path / "ct")
+    path = tmp_path / "rtstruct.dcm"
+
+    path.write_bytes(written(rtstruct(build_structures(label_map, definitions), manifest, source, provenance())))
+
+    assert len(present) == 34
+    for name, reader in {"plastimatch": plastimatch, "dcmrtstruct2nii": dcmrtstruct2nii(readers)}.items():
+        (tmp_path / name).mkdir()
+        found = reader(path, tmp_path / "ct", tmp_path / name)
+        changed = {one: np.count_nonzero((read_mha(found[one])[0] > 0) != mask) for one, mask in present.items()}
+        assert changed == dict.fromkeys(present, 0), name
+
+
+def chest() -> tuple[list[Dataset], NDArray[np.uint8], list[StructureDefinition]]:
+    """Give the images of a chest, its labels and their names, those without a voxel too."""
+    folder = unpacked("gstt-aide-ct-rtstruct")
+    source = largest_ct(folder)
+    labels = np.zeros(manifest_of(source).grid.shape, dtype=np.uint8)
+    definitions = []
+    for value, path in enumerate(sorted(folder.rglob("nii_seg/*.nii.gz")), start=1):
+        mask = read_nifti(path)[0] > 0
+        assert not labels[mask].any()
+        labels[mask] = value
+        # The builder's are all left; the check takes offence at a right one.
+        definitions.append(replace(definition(named(path), value), modifier=None))
+    assert len(definitions) == 104
+    return source, labels, definitions
 
 
 def named(path: Path) -> str:

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.domain.errors import InputError
 from node.domain.grid import Grid, Plane, ordered_along_normal
 from tests.builders import Orientation, grid, plane
+from tests.unit.test_drawing import orientations, stacks_of_labels
 
 
 @pytest.mark.parametrize(
@@ -197,3 +200,52 @@ def test_a_box_of_a_grid_lies_where_it_lay() -> None:
     )
     assert [plane.sop_instance_uid for plane in box.planes] == [plane.sop_instance_uid for plane in stack.planes[2:5]]
     np.testing.assert_allclose(box.points_lps_mm(1, [2], [3]), stack.points_lps_mm(3, [6], [8]), atol=1e-9)
+
+
+@given(
+    stack=stacks_of_labels().map(lambda drawn: drawn.grid),
+    row=st.floats(-1, 600, width=32),
+    column=st.floats(-1, 600, width=32),
+)
+def test_on_any_grid_every_point_lies_where_the_equation_of_the_standard_puts_it(
+    stack: Grid, row: float, column: float
+) -> None:
+    for index, one in enumerate(stack.planes):
+        (row_x, row_y, row_z, column_x, column_y, column_z), (x, y, z) = one.orientation, one.position_lps_mm
+        # Equation C.7.6.2.1-1: delta i goes with the column index, and is the second value of Pixel Spacing.
+        across, down = column * one.pixel_spacing_mm[1], row * one.pixel_spacing_mm[0]
+        expected = (
+            x + row_x * across + column_x * down,
+            y + row_y * across + column_y * down,
+            z + row_z * across + column_z * down,
+        )
+
+        assert stack.points_lps_mm(index, [row], [column])[0] == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@given(orientation=orientations(), order=st.permutations(range(6)), tilt_mm=st.floats(-2, 2), falling=st.booleans())
+def test_planes_in_any_order_become_one_stack_that_rises_along_its_normal(
+    orientation: Orientation, order: list[int], tilt_mm: float, falling: bool
+) -> None:
+    spacing_mm = (-2.5 if falling else 2.5, 1.5, 0.8)
+    stack = grid(slices=6, orientation=orientation, tilt_mm=tilt_mm, spacing_mm=spacing_mm)
+
+    ordered = ordered_along_normal([stack.planes[index] for index in order])
+
+    assert ordered == (stack.planes[::-1] if falling else stack.planes)
+    assert np.diff(Grid(planes=ordered).distances_mm) == pytest.approx(np.full(5, 2.5), abs=1e-3)
+
+
+@given(stack=stacks_of_labels().map(lambda drawn: drawn.grid), data=st.data())
+def test_a_box_of_any_grid_has_its_voxels_where_they_were(stack: Grid, data: st.DataObject) -> None:
+    ends = [
+        sorted(data.draw(st.tuples(*[st.integers(0, size)] * 2).filter(lambda e: e[0] != e[1]))) for size in stack.shape
+    ]
+    slices, rows, columns = (slice(*end) for end in ends)
+
+    box = stack.within(slices, rows, columns)
+
+    assert box.shape == tuple(end - begin for begin, end in ends)
+    for index in range(box.shape[0]):
+        last = stack.points_lps_mm(slices.start + index, [rows.stop - 1], [columns.stop - 1])
+        assert box.points_lps_mm(index, [box.shape[1] - 1], [box.shape[2] - 1]) == pytest.approx(last, abs=1e-6)
