@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import structlog
 from hypothesis import settings
 
+from node.adapters.database import open_database, open_server
 from tests.environments import UnavailableError, environment
 from tests.peer_readers import REQUIREMENTS
+from tests.postgres import Server, programs, running_server
 
 # The oldest that the extra `openvino` takes.
 OPENVINO = ("onnxruntime-ep-openvino==1.8.1",)
@@ -56,6 +59,34 @@ def _environment(name: str, requirements: Sequence[str]) -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Give a PostgreSQL server of our own; skip, saying so, where it is not installed; fail in CI."""
+    found = programs()
+    if found is None:
+        message = "not installed: PostgreSQL's server (Debian's package postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with running_server(found) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_node_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], sa.Engine]]:
+    """Give what opens one new database, as often as it is called: once for SQLite, once for PostgreSQL."""
+    opened: list[sa.Engine] = []
+    url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else ""
+
+    def open_it() -> sa.Engine:
+        opened.append(open_server(url) if url else open_database(tmp_path / "node.sqlite"))
+        return opened[-1]
+
+    yield open_it
+    for one in opened:
+        one.dispose()
 
 
 @pytest.fixture(autouse=True)

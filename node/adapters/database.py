@@ -1,4 +1,4 @@
-"""The node's one SQLite file, opened so that a commit survives a power cut."""
+"""The node's database, opened so that a commit survives a power cut: one SQLite file, or a PostgreSQL server."""
 
 import sqlite3
 from pathlib import Path
@@ -7,12 +7,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.domain.errors import SetupError
+
 # https://sqlite.org/wal.html#walresetbug: a write-ahead log can corrupt the file from 3.7.0 until these versions.
 _WAL_SAFE_SINCE = (3, 51, 3)
 _WAL_SAFE_BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 # A writer waits this long for another one; every transaction here takes milliseconds.
 _BUSY_TIMEOUT_MS = 30_000
+
+# A machine that is lost without a word is known to be so after about 10 + 3 x 5 = 25 s, on either side: what it held
+# (the lock of its worker) is then free for another.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+_CONNECT_WITHIN_S = 10
+# In the middle of a transaction; a process that is frozen there would else keep all others from what it has locked.
+_LONGEST_PAUSE_MS = 20_000
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -61,3 +70,59 @@ def open_database(path: Path) -> sa.Engine:
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
     return engine
+
+
+def open_server(url: str) -> sa.Engine:
+    """Open a database on a PostgreSQL server; connects when it is first used.
+
+    Connections that the server closed, restarting or for another reason, are noticed before they are used.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://user@host:port/database``; a password comes from PGPASSFILE or PGPASSWORD, which libpq reads.
+
+    Raises
+    ------
+    SetupError
+        It is no such address, or holds a password.
+    """
+    server = parse_url(url)
+    # The server's side of the same: names of its own settings.
+    settings: dict[str, int] = {f"tcp_{name}" if name.startswith("keepalives") else name: value for name, value in _KEEPALIVE.items()}
+    settings["idle_in_transaction_session_timeout"] = _LONGEST_PAUSE_MS
+    return sa.create_engine(
+        server.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        connect_args={
+            "application_name": "delineate",
+            "connect_timeout": _CONNECT_WITHIN_S,
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            **_KEEPALIVE,
+        },
+    )
+
+
+def parse_url(url: str) -> sa.URL:
+    """Read the address of a PostgreSQL database.
+
+    Raises
+    ------
+    SetupError
+        It is none, or holds a password, which it does not repeat.
+    """
+    shape = "Give it as postgresql://user@host/database; without a database at all there is an SQLite file in data_dir."
+    try:
+        server = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise SetupError("node.database is no address of a database.", shape) from None
+    if server.drivername not in ("postgresql", "postgres") or not server.database:
+        raise SetupError("node.database is no address of a PostgreSQL database.", shape)
+    if server.password is not None:
+        raise SetupError(
+            "node.database holds a password, which would stand in files and messages.",
+            "Put it into a file of rights 0600 (host:port:database:user:password) and name that in PGPASSFILE.",
+        )
+    return server

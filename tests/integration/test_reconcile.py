@@ -1,15 +1,15 @@
 """What the engine lost or gave up is enqueued again, or failed with the reason; nothing else is touched."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from node.adapters.database import open_database
 from node.adapters.engine import Tasks, prepare
 from node.adapters.ledger import Ledger
+from node.adapters.tables import is_postgresql
 from node.config import load
 from node.domain.jobs import DeliveryState, JobState
 from node.queueing import QUEUES, contour_task, deliver_task, reconcile
@@ -22,8 +22,8 @@ CONFIG = load(Path("conf/node.toml"))
 class Engine:
     """A node's ledger and engine without a worker."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = open_database(folder / "node.sqlite")
+    def __init__(self, database: sa.Engine) -> None:
+        self.database = database
         prepare(self.database, QUEUES)
         self.ledger = Ledger(self.database)
         self.tasks = Tasks(self.database)
@@ -35,11 +35,10 @@ class Engine:
 
     def set_status(self, key: str, status: str) -> None:
         """Let the engine have given a task up."""
+        schema = "dbos." if is_postgresql(self.database) else ""
+        change = f"UPDATE {schema}workflow_status SET status = :status WHERE workflow_uuid = :key"
         with self.database.begin() as connection:
-            changed = connection.execute(
-                sa.text("UPDATE workflow_status SET status = :status WHERE workflow_uuid = :key"),
-                {"status": status, "key": key},
-            )
+            changed = connection.execute(sa.text(change), {"status": status, "key": key})
             assert changed.rowcount == 1
 
     def job(self) -> dict[str, Any]:
@@ -55,11 +54,10 @@ class Engine:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = Engine(tmp_path)
+def engine(open_node_database: Callable[[], sa.Engine]) -> Iterator[Engine]:
+    made = Engine(open_node_database())
     yield made
     made.tasks.close()
-    made.database.dispose()
 
 
 def test_a_job_that_the_engine_does_not_know_is_enqueued_once(engine: Engine) -> None:
@@ -117,3 +115,20 @@ def test_a_delivery_is_never_given_up_for_a_fault_of_ours(engine: Engine, status
     assert delivery is not None
     assert (delivery["state"], delivery["attempt"]) == (DeliveryState.WAITING, 9)
     assert delivery["next_attempt_at"] is not None
+
+
+def test_a_job_and_its_task_are_there_together_or_not_at_all(engine: Engine) -> None:
+    other = {**JOB, "job": "1.2.3/ffff/m/2", "run_number": 2}
+    task = contour_task(other["job"], 1)
+
+    def enqueue_and_fail(connection: sa.Connection) -> None:
+        engine.tasks.enqueue(connection, task)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        engine.ledger.accept_series(SERIES, FACTS, [], [other], enqueue_and_fail)
+    assert (engine.ledger.job(other["job"]), engine.tasks.status_of([task.key])) == (None, {})
+
+    engine.ledger.accept_series(SERIES, FACTS, [], [other], lambda connection: engine.tasks.enqueue(connection, task))
+    assert engine.ledger.job(other["job"]) is not None
+    assert engine.tasks.status_of([task.key]) == {task.key: "ENQUEUED"}

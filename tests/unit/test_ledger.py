@@ -1,6 +1,6 @@
 """The ledger: a fact and its work in one transaction, and no state changes but along its table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,8 @@ JOB: dict[str, Any] = {
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    database = open_database(tmp_path / "node.sqlite")
-    yield Ledger(database, now=lambda: 1000.0)
-    database.dispose()
+def ledger(open_node_database: Callable[[], sa.Engine]) -> Ledger:
+    return Ledger(open_node_database(), now=lambda: 1000.0)
 
 
 def enqueue_nothing(_connection: sa.Connection) -> None:
@@ -107,7 +105,7 @@ def test_a_finished_job_cannot_begin_again(ledger: Ledger) -> None:
 
     assert [row["state"] for row in ledger.all_deliveries()] == [DeliveryState.QUEUED]
     assert [row["offers"] for row in ledger.all_deliveries()] == [[["9.9"]]]
-    assert ledger.outputs(JOB["job"]) == [{"job": JOB["job"], **output}]
+    assert ledger.outputs(JOB["job"]) == [{"job": JOB["job"], **output, "removed_at": None}]
 
 
 def test_outputs_without_their_deliveries_are_never_committed(ledger: Ledger) -> None:
