@@ -226,6 +226,7 @@ class RouteSection(_Section):
     outputs: Annotated[tuple[OutputKind, ...], Field(min_length=1)] = ("rtstruct", "seg")
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
     channels: tuple[ChannelSection, ...] = ()
+    priority: Literal["routine", "stat"] = "routine"
     completion: RouteCompletion = RouteCompletion()
 
     def route(self) -> Route:

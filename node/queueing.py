@@ -7,7 +7,7 @@ from typing import Any
 from node.adapters.engine import Queue, Task, Tasks
 from node.adapters.ledger import Ledger
 from node.config import Config
-from node.domain.jobs import DeliveryState, JobState, retry_delay_s
+from node.domain.jobs import DeliveryState, JobState, Priority, retry_delay_s
 from node.stages.contour import RESOURCE_ATTEMPTS
 from node.stages.ports import Enqueue
 
@@ -26,9 +26,9 @@ class DurableQueue:
     def __init__(self, tasks: Tasks) -> None:
         self.tasks = tasks
 
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue the contouring of a job."""
-        return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s))
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = Priority.ROUTINE) -> Enqueue:
+        """Enqueue the contouring of a job; the smaller priority goes first."""
+        return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s, priority))
 
     def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
         """Enqueue one try of a delivery."""
@@ -39,9 +39,10 @@ def _enqueue(tasks: Tasks, task: Task, connection: Any) -> None:
     tasks.enqueue(connection, task)
 
 
-def contour_task(job: str, attempt: int, delay_s: float = 0.0) -> Task:
+def contour_task(job: str, attempt: int, delay_s: float = 0.0, priority: int = Priority.ROUTINE) -> Task:
     """Give the task of one attempt at a job."""
-    return Task(queue=CONTOUR, key=f"{CONTOUR}/{job}/{attempt}", arguments=(job, attempt), delay_s=delay_s)
+    key = f"{CONTOUR}/{job}/{attempt}"
+    return Task(queue=CONTOUR, key=key, arguments=(job, attempt), delay_s=delay_s, priority=int(priority))
 
 
 def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0) -> Task:
@@ -66,7 +67,7 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
     for key, row in jobs.items():
         match known.get(key):
             case None:
-                tasks.enqueue_now(contour_task(row["job"], row["attempt"]))
+                tasks.enqueue_now(contour_task(row["job"], row["attempt"], priority=row["priority"]))
             case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
                 reason = f"Its process ended more than {MAXIMUM_STARTS} times while it was contoured; see the log."
                 ledger.move_job(row["job"], JobState.FAILED, reason=reason)
@@ -97,7 +98,6 @@ def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
         ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
         return
     ledger.move_job(job, JobState.CONTOURING)  # its task may have ended before it said so
-    enqueue = partial(
-        _enqueue, tasks, contour_task(job, attempt + 1, retry_delay_s(attempt, first_s=10, longest_s=600))
-    )
+    delay_s = retry_delay_s(attempt, first_s=10, longest_s=600)
+    enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, delay_s, row["priority"]))
     ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)

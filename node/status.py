@@ -12,7 +12,16 @@ from node.adapters.ledger import Ledger
 from node.config import Config
 from node.domain.errors import SetupError
 from node.domain.habits import Habits, Lesson, habits_of
-from node.domain.jobs import DELIVERY_STATES, JOB_STATES, SERIES_STATES
+from node.domain.jobs import (
+    DELIVERY_STATES,
+    DELIVERY_TRANSITIONS,
+    JOB_STATES,
+    JOB_TRANSITIONS,
+    SERIES_STATES,
+    SERIES_TRANSITIONS,
+    StateMeaning,
+    short_id,
+)
 from node.domain.patience import after_release_s, is_known, while_open_s
 from node.domain.series import CompletionPolicy
 from node.service import Node
@@ -28,10 +37,17 @@ def read_status(config: Config) -> dict[str, Any]:
     SetupError
         No node has ever run with this data folder.
     """
-    return status_of(_ledger(config))
+    return status_of(open_ledger(config))
 
 
-def _ledger(config: Config) -> Ledger:
+def open_ledger(config: Config) -> Ledger:
+    """Open the ledger of a node that runs or has run.
+
+    Raises
+    ------
+    SetupError
+        No node has ever run with this data folder.
+    """
     node = Node(config=config)
     if not node.database_path.exists():
         raise SetupError(
@@ -50,7 +66,7 @@ def read_senders(config: Config) -> list[dict[str, Any]]:
         No node has ever run with this data folder.
     """
     lessons: dict[str, list[Lesson]] = {}
-    for lesson in _ledger(config).all_lessons():
+    for lesson in open_ledger(config).all_lessons():
         lessons.setdefault(lesson.calling_ae_title, []).append(lesson)
     policy = config.completion.policy()
     return [_sender(habits_of(learned), policy) for learned in lessons.values()]
@@ -121,12 +137,20 @@ def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
 
 
 def print_states(console: Console) -> None:
-    """Print what every state means and what to do."""
-    for title, states in (("Series", SERIES_STATES), ("Jobs", JOB_STATES), ("Deliveries", DELIVERY_STATES)):
-        table = _table(title, "state", "means", "what to do")
+    """Print what every state means, what to do, and what may follow."""
+    for title, states, transitions in _STATES:
+        table = _table(title, "state", "means", "what to do", "may become")
         for state, words in states.items():
-            table.add_row(str(state), words.meaning, words.what_to_do)
+            following = ", ".join(one for one in states if one != state and one in transitions[state])
+            table.add_row(str(state), words.meaning, words.what_to_do, following)
         console.print(table)
+
+
+_STATES: tuple[tuple[str, Mapping[Any, StateMeaning], Mapping[Any, frozenset[Any]]], ...] = (
+    ("Series", SERIES_STATES, SERIES_TRANSITIONS),
+    ("Jobs", JOB_STATES, JOB_TRANSITIONS),
+    ("Deliveries", DELIVERY_STATES, DELIVERY_TRANSITIONS),
+)
 
 
 def _by(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:
@@ -156,7 +180,10 @@ def _series_lines(row: Row) -> Iterator[str]:
 
 def _job_lines(row: Row, volume: str) -> Iterator[str]:
     report = row["report"]
-    yield f"  {row['model']}, run {row['run_number']}{volume}: {row['state']}{_progress(row)}"
+    run = f"run {row['run_number']}{volume}, job {short_id(row['job'])}"
+    yield f"  {row['model']}, {run}: {row['state']}{_progress(row)}"
+    if row["superseded_by"]:
+        yield f"    superseded by job {short_id(row['superseded_by'])}"
     if row["reason"]:
         yield f"    {row['reason']}"
     for one in row["setbacks"]:

@@ -55,6 +55,7 @@ class World:
         self.rows: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, Any] = {}
         self.enqueued: list[str] = []
+        self.priorities: dict[str, int] = {}
         self.reads: list[str] = []
         self.endings = ["released"]
         self.refused: dict[str, str] = {}
@@ -155,22 +156,32 @@ class World:
     def note_series(self, series_uid: str, facts: Any) -> None:
         self.rows[series_uid] = {"series_uid": series_uid, **self.rows.get(series_uid, {}), **facts}
 
-    def accept_series(self, series_uid: str, facts: Any, manifests: Any, jobs: Any, enqueue: Any) -> None:
+    def accept_series(
+        self, series_uid: str, facts: Any, manifests: Any, jobs: Any, enqueue: Any, superseded: Any
+    ) -> None:
         self.note_series(series_uid, facts)
         self.manifests = manifests
         for body in manifests:
             self.bodies.setdefault((series_uid, body["fingerprint"]), body)
-        self._add_jobs(jobs, enqueue)
+        self._add_jobs(jobs, enqueue, superseded)
 
-    def settle_together(self, facts: Any, jobs: Any, enqueue: Any) -> None:
+    def settle_together(self, facts: Any, jobs: Any, enqueue: Any, superseded: Any) -> None:
         for series_uid, values in facts.items():
             self.note_series(series_uid, values)
-        self._add_jobs(jobs, enqueue)
+        self._add_jobs(jobs, enqueue, superseded)
 
-    def _add_jobs(self, jobs: Any, enqueue: Any) -> None:
+    def _add_jobs(self, jobs: Any, enqueue: Any, superseded: Any) -> None:
         for job in jobs:
-            self.jobs.setdefault(job["job"], job)
+            self.jobs.setdefault(job["job"], {"channels": [], "superseded_by": None, **job})
+        for former, new in superseded.items():
+            self.jobs[former]["superseded_by"] = new
         enqueue(self.enqueued)
+
+    def jobs_of(self, series_uid: str) -> Sequence[dict[str, Any]]:
+        return [job for job in self.jobs.values() if job["series_uid"] == series_uid]
+
+    def series_asked_for(self) -> Sequence[str]:
+        return [uid for uid, row in self.rows.items() if row.get("asked")]
 
     def series_of_study(self, study_uid: str) -> Sequence[dict[str, Any]]:
         return [row for row in self.rows.values() if row["study_uid"] == study_uid]
@@ -182,7 +193,8 @@ class World:
         return self.bodies[series_uid, fingerprint]
 
     # the queue
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = 10) -> Callable[[Any], None]:
+        self.priorities[job] = priority
         return lambda transaction: transaction.append(job)
 
     def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:

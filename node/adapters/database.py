@@ -89,7 +89,9 @@ def open_server(url: str) -> sa.Engine:
     """
     server = parse_url(url)
     # The server's side of the same: names of its own settings.
-    settings: dict[str, int] = {f"tcp_{name}" if name.startswith("keepalives") else name: value for name, value in _KEEPALIVE.items()}
+    settings: dict[str, int] = {
+        f"tcp_{name}" if name.startswith("keepalives") else name: value for name, value in _KEEPALIVE.items()
+    }
     settings["idle_in_transaction_session_timeout"] = _LONGEST_PAUSE_MS
     return sa.create_engine(
         server.set(drivername="postgresql+psycopg"),

@@ -19,7 +19,7 @@ WORKFLOW_VERSION = "workflows-1"
 # How often a worker looks for new work; each look is one small read.
 _POLL_S = 0.2
 
-# STAT will be 1; an explicit number always, because the engine's default (0) goes before every explicit one.
+# An explicit number always: the engine's default (0) goes before every explicit one.
 ROUTINE_PRIORITY = 10
 
 
@@ -41,6 +41,8 @@ class Task:
     arguments: tuple[Any, ...]
     partition: str | None = None
     delay_s: float = 0.0
+    # The smaller number goes first.
+    priority: int = ROUTINE_PRIORITY
 
 
 class Tasks:
@@ -77,7 +79,7 @@ def _options(task: Task) -> Any:
         "queue_name": task.queue,
         "workflow_id": task.key,
         "app_version": WORKFLOW_VERSION,
-        "priority": ROUTINE_PRIORITY,
+        "priority": task.priority,
     }
     if task.partition is not None:
         options["queue_partition_key"] = task.partition

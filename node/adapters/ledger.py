@@ -5,6 +5,7 @@ are committed together. Times are seconds since the epoch. Holds no patient name
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,14 @@ from node.adapters import tables
 from node.adapters.delivery_rows import DeliveryRows
 from node.adapters.rows import Enqueue, Row
 from node.adapters.sender_rows import SenderRows
-from node.domain.jobs import JOB_TRANSITIONS, DeliveryState, JobState, SeriesState
+from node.domain.jobs import (
+    JOB_TRANSITIONS,
+    UNFINISHED_JOBS,
+    DeliveryState,
+    JobState,
+    SeriesState,
+    TransitionError,
+)
 
 
 class Ledger(SenderRows, DeliveryRows):
@@ -61,10 +69,16 @@ class Ledger(SenderRows, DeliveryRows):
         manifests: Sequence[Mapping[str, Any]],
         jobs: Sequence[Mapping[str, Any]],
         enqueue: Enqueue,
+        superseded: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Write a complete series, its volumes' manifests and their jobs, and enqueue these, in one transaction.
 
         Jobs and manifests that are there already stay as they are: an identical re-send makes none.
+
+        Parameters
+        ----------
+        superseded
+            Former job -> the one that takes its place; what is left to do of the former is not done.
         """
         with self._transaction() as connection:
             self._note_series(connection, series_uid, facts)
@@ -80,10 +94,14 @@ class Ledger(SenderRows, DeliveryRows):
                     )
                     .on_conflict_do_nothing()
                 )
-            self._add_jobs(connection, jobs, enqueue)
+            self._add_jobs(connection, jobs, enqueue, superseded)
 
     def settle_together(
-        self, facts: Mapping[str, Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]], enqueue: Enqueue
+        self,
+        facts: Mapping[str, Mapping[str, Any]],
+        jobs: Sequence[Mapping[str, Any]],
+        enqueue: Enqueue,
+        superseded: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Write what became of series that models take together, and their jobs, and enqueue these, in one transaction.
 
@@ -96,13 +114,29 @@ class Ledger(SenderRows, DeliveryRows):
             for series_uid, values in facts.items():
                 known = sa.update(tables.series).where(tables.series.c.series_uid == series_uid)
                 connection.execute(known.values(updated_at=self._now(), **values))
-            self._add_jobs(connection, jobs, enqueue)
+            self._add_jobs(connection, jobs, enqueue, superseded)
 
-    def _add_jobs(self, connection: sa.Connection, jobs: Sequence[Mapping[str, Any]], enqueue: Enqueue) -> None:
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]], superseded: Mapping[str, str], enqueue: Enqueue) -> None:
+        """Write new jobs and those that they supersede, and enqueue, in one transaction."""
+        with self._transaction() as connection:
+            self._add_jobs(connection, jobs, enqueue, superseded)
+
+    def _add_jobs(
+        self,
+        connection: sa.Connection,
+        jobs: Sequence[Mapping[str, Any]],
+        enqueue: Enqueue,
+        superseded: Mapping[str, str],
+    ) -> None:
         for job in jobs:
             connection.execute(
                 tables.insert(connection, tables.job).values(**self._new_job(job)).on_conflict_do_nothing()
             )
+        for former, new in superseded.items():
+            own = sa.update(tables.job).where(tables.job.c.job == former)
+            connection.execute(own.values(superseded_by=new, updated_at=self._now()))
+            unfinished = own.where(tables.job.c.state.in_(UNFINISHED_JOBS))
+            connection.execute(unfinished.values(state=JobState.SUPERSEDED, progress="", progress_at=None))
         enqueue(connection)
 
     def _new_job(self, job: Mapping[str, Any]) -> Row:
@@ -119,6 +153,17 @@ class Ledger(SenderRows, DeliveryRows):
             "updated_at": now,
             **job,
         }
+
+    def series_asked_for(self) -> frozenset[str]:
+        """Name the growing series that a person wants judged at once."""
+        asked = sa.select(tables.series.c.series_uid).where(tables.series.c.asked != "")
+        return frozenset(row["series_uid"] for row in self._rows(asked))
+
+    def ask_for_verdict(self, series_uid: str) -> bool:
+        """Note that a growing series is to be judged at once; gives False where it is none."""
+        growing = tables.series.c.series_uid == series_uid, tables.series.c.state == SeriesState.RECEIVING
+        with self._transaction() as connection:
+            return connection.execute(sa.update(tables.series).where(*growing).values(asked="verdict")).rowcount > 0
 
     def manifest(self, series_uid: str, fingerprint: str) -> Row:
         """Give the body of a manifest."""
@@ -139,15 +184,38 @@ class Ledger(SenderRows, DeliveryRows):
         """Give every job, the latest first."""
         return self._rows(sa.select(tables.job).order_by(tables.job.c.created_at.desc()))
 
+    def jobs_of(self, series_uid: str) -> list[Row]:
+        """Give every job of a series."""
+        return self._rows(sa.select(tables.job).where(tables.job.c.series_uid == series_uid))
+
     def unfinished_jobs(self) -> list[Row]:
         """Give every job that has work left."""
-        unfinished = [state for state, following in JOB_TRANSITIONS.items() if following]
-        return self._rows(sa.select(tables.job).where(tables.job.c.state.in_(unfinished)))
+        return self._rows(sa.select(tables.job).where(tables.job.c.state.in_(UNFINISHED_JOBS)))
 
-    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
-        """Change a job's state along the table of transitions, with further columns."""
+    def is_contoured(self, job: str, attempt: int) -> bool:
+        """Tell whether that try at a job goes on; False where somebody took the job back."""
+        at_work = tables.job.c.job == job, tables.job.c.attempt == attempt, tables.job.c.state == JobState.CONTOURING
+        return bool(self._rows(sa.select(tables.job.c.job).where(*at_work)))
+
+    def move_job(
+        self, job: str, state: JobState, *, enqueue: Enqueue | None = None, at_attempt: int | None = None, **facts: Any
+    ) -> None:
+        """Change a job's state along the table of transitions, with further columns, and enqueue with it.
+
+        Parameters
+        ----------
+        at_attempt
+            Only where the job is at that attempt still.
+
+        Raises
+        ------
+        TransitionError
+            The job is where no way leads to that state.
+        """
         with self._transaction() as connection:
-            self._move_job(connection, job, state, facts)
+            self._move_job(connection, job, state, facts, at_attempt)
+            if enqueue is not None:
+                enqueue(connection)
 
     def note_progress(self, job: str, progress: str) -> None:
         """Write what a worker is doing just now; nothing where the job is in no worker's hands any more."""
@@ -200,15 +268,23 @@ class Ledger(SenderRows, DeliveryRows):
                 )
             enqueue(connection)
 
-    def _move_job(self, connection: sa.Connection, job: str, state: JobState, facts: Mapping[str, Any]) -> None:
+    def _move_job(
+        self,
+        connection: sa.Connection,
+        job: str,
+        state: JobState,
+        facts: Mapping[str, Any],
+        at_attempt: int | None = None,
+    ) -> None:
         allowed = [before for before, following in JOB_TRANSITIONS.items() if state in following]
+        there = sa.true() if at_attempt is None else tables.job.c.attempt == at_attempt
         moved = connection.execute(
             sa.update(tables.job)
-            .where(tables.job.c.job == job, tables.job.c.state.in_(allowed))
+            .where(tables.job.c.job == job, tables.job.c.state.in_(allowed), there)
             .values(state=state, **{"progress": "", "progress_at": None, "updated_at": self._now(), **facts})
         ).rowcount
         if not moved:
-            raise ValueError(f"job {job} cannot become {state}")
+            raise TransitionError(f"job {job} cannot become {state}")
 
     # Events ----------------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ class SeriesFacts:
     # Whether there is an archive to ask how many instances the series has, and its latest answer.
     asks_archive: bool = False
     archive: ArchiveAnswer | None = None
+    # A person asked for the verdict at once.
+    asked: bool = False
 
     @property
     def last_instance_at(self) -> float:

@@ -40,6 +40,8 @@ class Route:
     destinations: tuple[str, ...]
     # Of models that take several images of one place, in their order; none for those that take one.
     channels: tuple[RouteChannel, ...] = ()
+    # Jobs of a STAT route go before those of all others.
+    priority: Literal["routine", "stat"] = "routine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,8 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     last = facts.last_instance_at
     # A clock that was set back makes no silence negative, or a quiet period of 0 would not be immediate.
     silence_s = max(now, last) - last
+    if facts.asked:
+        wait = replace(wait, seconds=0.0, evidence=("a person asked for the verdict at once", *wait.evidence))
     if max(now, last) < last + wait.seconds:
         return Growing(look_again_at=last + wait.seconds, waiting_for=_waiting_for(wait))
     if isinstance(shape, Obstacle):

@@ -29,7 +29,7 @@ from node.domain.series import (
     manifest_to_json,
 )
 from node.stages.gather import Gatherer
-from node.stages.new_jobs import job_of
+from node.stages.new_jobs import job_of, superseded
 from node.stages.ports import Archives, Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
 
 # A disk that fails may come back; nobody else says when.
@@ -49,6 +49,8 @@ class _Watched:
     elsewhere: dict[str, int] = field(default_factory=dict)
     elsewhere_since: float = 0.0
     look_again_at: float = 0.0
+    # A person asked for the verdict at once.
+    asked: bool = False
 
     @property
     def last_instance_at(self) -> float:
@@ -106,6 +108,7 @@ class Assembler:
     def tick(self, now: float) -> None:
         """Look at every series that changed, was sent again, or whose time has come; then at what belongs together."""
         self._unsettle_what_was_sent_again()
+        asked = self._ledger.series_asked_for()
         there = self._inbox.series_uids()
         self._forget_all_but(there)
         for series_uid in there:
@@ -122,7 +125,8 @@ class Assembler:
             associations = self._associations_of(series_uid, watched)
             heard = self._archives.answer(series_uid)
             before = (watched.stamp, watched.associations, watched.archive)
-            if before != (stamp, associations, heard) or now >= watched.look_again_at:
+            watched.asked = series_uid in asked
+            if before != (stamp, associations, heard) or now >= watched.look_again_at or watched.asked:
                 watched.stamp, watched.associations, watched.archive = stamp, associations, heard
                 self._look(series_uid, watched, now)
         self._gather(now)
@@ -194,6 +198,7 @@ class Assembler:
             "first_instance_at": min((instance.received_at for instance in instances), default=None),
             "last_instance_at": max((instance.received_at for instance in instances), default=None),
             "look_again_at": None,
+            "asked": "",
             "reason": "",
             "evidence": [],
             "left_out": [],
@@ -230,6 +235,7 @@ class Assembler:
                 habits=self._habits_of(watched.senders),
                 asks_archive=self._archives.knows(watched.senders),
                 archive=watched.archive,
+                asked=watched.asked,
             )
             policy = self._policy_of(facts)
             verdict = assess(facts, now, policy)
@@ -306,14 +312,15 @@ class Assembler:
         gathered = [manifest.fingerprint for manifest, accepted in routed if accepted.channel]
         alone = [(manifest, accepted.route) for manifest, accepted in routed if not accepted.channel]
         jobs = [job_of(manifest, route, model) for manifest, route in alone for model in route.models]
-        enqueues = [self._queue.contour(job["job"]) for job in jobs]
+        enqueues = [self._queue.contour(job["job"], priority=job["priority"]) for job in jobs]
+        replaced = self._superseded(series_uid, [manifest for manifest, _ in routed], jobs)
         routes = ", ".join(dict.fromkeys(accepted.route.name for _, accepted in routed))
         accepted = {**judged, "state": SeriesState.COMPLETE, "route": routes}
         if gathered:
             reason = "whole; the other images of its place are looked for"
             accepted |= {"state": SeriesState.WAITING, "reason": reason, "gathered": gathered}
         manifests = [manifest_to_json(manifest) for manifest, _ in routed]
-        self._ledger.accept_series(series_uid, accepted, manifests, jobs, all_of(enqueues))
+        self._ledger.accept_series(series_uid, accepted, manifests, jobs, all_of(enqueues), replaced)
         self._log(
             "series complete",
             series=series_uid,
@@ -321,7 +328,19 @@ class Assembler:
             volumes=len(manifests),
             route=routes,
             jobs=len(jobs),
+            superseded=len(replaced),
         )
+
+    def _superseded(
+        self, series_uid: str, manifests: Sequence[SeriesManifest], jobs: Sequence[Row]
+    ) -> Mapping[str, str]:
+        known = {one.fingerprint: one.files for one in manifests}
+
+        def files_of(fingerprint: str) -> Collection[str]:
+            files = known.get(fingerprint)
+            return self._ledger.manifest(series_uid, fingerprint)["files"] if files is None else files
+
+        return superseded(self._ledger.jobs_of(series_uid), jobs, known, files_of)
 
 
 def _with_unreadable(reason: str, unreadable: dict[str, str]) -> str:

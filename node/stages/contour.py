@@ -12,7 +12,7 @@ from node.dicom.pixels import read_volume
 from node.domain.channels import Image
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError, place_of
 from node.domain.forms import Forms
-from node.domain.jobs import JOB_TRANSITIONS, JobState, retry_delay_s
+from node.domain.jobs import UNFINISHED_JOBS, JobState, TransitionError, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
 from node.domain.structures import ChannelImage, Provenance
 from node.domain.volume import Volume
@@ -81,14 +81,24 @@ class Contourer:
     def __call__(self, job: str, attempt: int) -> None:
         """Do a job; does nothing if it is done, or if that attempt is over."""
         row = self._ledger.job(job)
-        if row is None or not JOB_TRANSITIONS[JobState(row["state"])] or row["attempt"] != attempt:
+        if row is None or row["state"] not in UNFINISHED_JOBS or row["attempt"] != attempt:
             return
         queued_s = self._watch.now() - row["updated_at"]
-        self._ledger.move_job(job, JobState.CONTOURING)
-        self._log("contouring", job=job, attempt=attempt)
+        try:
+            self._ledger.move_job(job, JobState.CONTOURING)
+            self._log("contouring", job=job, attempt=attempt)
+            self._try(row, queued_s)
+        except TransitionError:
+            # Somebody cancelled it, or more images came. What was stored of it belongs to no job that is delivered.
+            self._log("job was taken back", job=job, attempt=attempt)
+
+    def _try(self, row: Row, queued_s: float) -> None:
+        job = row["job"]
         try:
             with Course(row, self._ledger, self._watch) as course:
                 self._contour(row, course, queued_s)
+        except TransitionError:
+            raise
         except OvertimeError as error:
             self._set_back(row, str(error))
         except InputError as error:
@@ -197,7 +207,8 @@ class Contourer:
     def _again(self, row: Row, reason: str, delay_s: float, **facts: Any) -> None:
         job, attempt = row["job"], row["attempt"] + 1
         told = {"reason": reason, "attempt": attempt, **facts}
-        self._ledger.postpone_job(job, told, self._queue.contour(job, attempt=attempt, delay_s=delay_s))
+        enqueue = self._queue.contour(job, attempt=attempt, delay_s=delay_s, priority=row["priority"])
+        self._ledger.postpone_job(job, told, enqueue)
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
 

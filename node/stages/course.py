@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from node.domain.errors import NodeError
+from node.domain.jobs import TransitionError
 from node.pipeline import INFERENCE
 from node.stages.ports import JobLedger, Pulse, Row, Slot
 
@@ -66,7 +67,7 @@ class Course:
         # Of the model's device; None on the CPU.
         self.slot: Slot | None = None
         self._holds_slot = False
-        self._ended = threading.Event()
+        self._ended, self._taken_back = threading.Event(), threading.Event()
         self._teller = threading.Thread(target=self._tell_until_ended, daemon=True)
 
     @property
@@ -81,6 +82,8 @@ class Course:
         ------
         OvertimeError
             The try takes longer than the limit.
+        TransitionError
+            Somebody took the job back.
         """
         self._give_slot_back()
         if name == INFERENCE and self.slot is not None:
@@ -97,6 +100,8 @@ class Course:
 
     def _say(self, doing: str) -> None:
         self._doing = doing
+        if self._taken_back.is_set():
+            raise TransitionError(f"job {self._job} was taken back")
         self._watch.pulse.beat(doing, self._job, self._attempt)
         if self._watch.steady() > self._over_at:
             limit = f"{self._watch.timeout_s:g} s (contouring.timeout_s)"
@@ -125,6 +130,9 @@ class Course:
                 with suppress(NodeError):
                     self._ledger.note_progress(self._job, doing)
                     told = doing
+            with suppress(NodeError):
+                if not self._ledger.is_contoured(self._job, self._attempt):
+                    self._taken_back.set()
 
     def __enter__(self) -> Self:
         self._teller.start()

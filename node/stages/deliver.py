@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node.domain.delivery import StoreReceipt
 from node.domain.errors import NodeError
-from node.domain.jobs import DELIVERY_TRANSITIONS, DeliveryState, retry_delay_s
+from node.domain.jobs import UNFINISHED_DELIVERIES, DeliveryState, retry_delay_s
 from node.stages.ports import DeliveryLedger, Log, Queue, Row
 
 
@@ -53,7 +53,7 @@ class Deliverer:
     def __call__(self, job: str, destination: str, attempt: int) -> None:
         """Make try number ``attempt``; does nothing if that try has been made."""
         row = self._ledger.delivery(job, destination)
-        if row is None or not DELIVERY_TRANSITIONS[DeliveryState(row["state"])] or row["attempt"] != attempt:
+        if row is None or row["state"] not in UNFINISHED_DELIVERIES or row["attempt"] != attempt:
             return
         outputs = {one["sop_instance_uid"]: one for one in self._ledger.outputs(job)}
         offers = [[self._results / outputs[uid]["path"] for uid in offer] for offer in row["offers"]]

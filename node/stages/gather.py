@@ -13,7 +13,7 @@ from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
 from node.domain.routing import Accepted, Route, decide
 from node.domain.series import manifest_from_json
-from node.stages.new_jobs import joint_job_of
+from node.stages.new_jobs import joint_job_of, superseded_together
 from node.stages.ports import Log, Queue, Row, SeriesLedger, all_of
 
 _ROUTES_CHANGED = "The routes were changed: none takes it as one of several images any more. Send it again."
@@ -56,8 +56,11 @@ class Gatherer:
             if settled is not None:
                 facts[series_uid] = settled
         if facts:
-            enqueues = [self._queue.contour(job["job"]) for job in outcomes.jobs]
-            self._ledger.settle_together(facts, outcomes.jobs, all_of(enqueues))
+            enqueues = [self._queue.contour(job["job"], priority=job["priority"]) for job in outcomes.jobs]
+            current = {series_uid: row["gathered"] for series_uid, row in members.items()}
+            former = [job for series_uid in members for job in self._ledger.jobs_of(series_uid)]
+            replaced = superseded_together(former, outcomes.jobs, current)
+            self._ledger.settle_together(facts, outcomes.jobs, all_of(enqueues), replaced)
             for series_uid, settled in facts.items():
                 self._log(f"series {settled['state']}", series=series_uid, reason=settled["reason"])
 

@@ -1,6 +1,6 @@
 """What the stages need of the world, as small protocols. Adapters satisfy them without importing them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
@@ -10,7 +10,7 @@ from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Readable, R
 from node.domain.drops import Entry, Names
 from node.domain.evidence import ArchiveAnswer
 from node.domain.habits import Lesson
-from node.domain.jobs import DeliveryState, JobState
+from node.domain.jobs import DeliveryState, JobState, Priority
 from node.domain.series import AssociationFact
 
 # --- receive ---
@@ -262,9 +262,23 @@ class SeriesLedger(Protocol):
         ...
 
     def accept_series(
-        self, series_uid: str, facts: Row, manifests: Sequence[Row], jobs: Sequence[Row], enqueue: Enqueue
+        self,
+        series_uid: str,
+        facts: Row,
+        manifests: Sequence[Row],
+        jobs: Sequence[Row],
+        enqueue: Enqueue,
+        superseded: Mapping[str, str],
     ) -> None:
         """Write a complete series, its volumes' manifests and their jobs, and enqueue these, in one transaction."""
+        ...
+
+    def jobs_of(self, series_uid: str) -> Sequence[Row]:
+        """Give every job of a series."""
+        ...
+
+    def series_asked_for(self) -> Collection[str]:
+        """Name the growing series that a person wants judged at once."""
         ...
 
     def series_of_study(self, study_uid: str) -> Sequence[Row]:
@@ -279,7 +293,9 @@ class SeriesLedger(Protocol):
         """Give the body of a manifest."""
         ...
 
-    def settle_together(self, facts: Mapping[str, Row], jobs: Sequence[Row], enqueue: Enqueue) -> None:
+    def settle_together(
+        self, facts: Mapping[str, Row], jobs: Sequence[Row], enqueue: Enqueue, superseded: Mapping[str, str]
+    ) -> None:
         """Write what became of series that models take together, and their jobs, in one transaction."""
         ...
 
@@ -319,6 +335,10 @@ class JobLedger(Protocol):
         """Write what a worker is doing just now."""
         ...
 
+    def is_contoured(self, job: str, attempt: int) -> bool:
+        """Tell whether that try at a job goes on; False where somebody took the job back."""
+        ...
+
     def postpone_job(self, job: str, facts: Row, enqueue: Enqueue) -> None:
         """Let a job wait, and enqueue its next attempt, in one transaction."""
         ...
@@ -353,11 +373,54 @@ class DeliveryLedger(Protocol):
         ...
 
 
+class SteeringLedger(Protocol):
+    """The ledger as a person's wishes need it."""
+
+    def all_jobs(self) -> Sequence[Row]:
+        """Give every job."""
+        ...
+
+    def series(self, series_uid: str) -> Row | None:
+        """Give one series' row, or None."""
+        ...
+
+    def deliveries_of(self, job: str) -> Sequence[Row]:
+        """Give the deliveries of a job."""
+        ...
+
+    def move_job(
+        self, job: str, state: JobState, *, enqueue: Enqueue | None = None, at_attempt: int | None = None, **facts: Any
+    ) -> None:
+        """Change a job's state, where it is at that attempt still, and enqueue with it; raises TransitionError."""
+        ...
+
+    def move_delivery(
+        self,
+        job: str,
+        destination: str,
+        state: DeliveryState,
+        facts: Row,
+        enqueue: Enqueue | None,
+        *,
+        at_attempt: int | None = None,
+    ) -> None:
+        """Change a delivery's state likewise."""
+        ...
+
+    def add_jobs(self, jobs: Sequence[Row], superseded: Mapping[str, str], enqueue: Enqueue) -> None:
+        """Write new jobs and those that they supersede, and enqueue, in one transaction."""
+        ...
+
+    def ask_for_verdict(self, series_uid: str) -> bool:
+        """Note that a growing series is to be judged at once; gives False where it is none."""
+        ...
+
+
 class Queue(Protocol):
     """The durable queue: gives functions that enqueue within a ledger's transaction."""
 
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue the contouring of a job."""
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = Priority.ROUTINE) -> Enqueue:
+        """Enqueue the contouring of a job; the smaller priority goes first."""
         ...
 
     def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:

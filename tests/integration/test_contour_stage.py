@@ -18,7 +18,7 @@ from node.adapters.onnx_session import OnnxPredictor, open_predictor
 from node.adapters.profile_store import load_profile
 from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
 from node.domain.forms import Form
-from node.domain.jobs import JobState
+from node.domain.jobs import JobState, TransitionError
 from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
 from node.inference.predictor import HalfFirst
@@ -48,6 +48,7 @@ class World:
             "destinations": ["tps", "archive"],
             "run_number": 1,
             "attempt": attempt,
+            "priority": 10,
             "state": state,
             "setbacks": [],
             "created_at": 1_700_000_000.0,
@@ -62,6 +63,7 @@ class World:
         self.beats: list[str] = []
         self.told: list[str] = []
         self.steady_s = 0.0
+        self.taken_back = False
 
     def contourer(
         self,
@@ -97,11 +99,16 @@ class World:
         return self.body
 
     def move_job(self, job: str, state: JobState, **facts: Any) -> None:
+        if self.taken_back and state != JobState.CONTOURING:
+            raise TransitionError(f"job {job} cannot become {state}")
         self.states.append(state)
         self.row |= {"state": state, **facts}
 
     def note_progress(self, job: str, progress: str) -> None:
         self.told.append(progress)
+
+    def is_contoured(self, job: str, attempt: int) -> bool:
+        return not self.taken_back
 
     def postpone_job(self, job: str, facts: Any, enqueue: Any) -> None:
         self.move_job(job, JobState.WAITING, **facts)
@@ -122,7 +129,7 @@ class World:
         self.beats.append("")
 
     # the queue
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = 10) -> Callable[[Any], None]:
         return lambda transaction: transaction.append(("contour", attempt))
 
     def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
@@ -206,6 +213,42 @@ def test_an_attempt_that_is_over_does_nothing() -> None:
     world.contourer()(JOB, 2)
 
     assert world.states == []
+
+
+def test_a_job_that_somebody_cancels_ends_at_its_next_step_without_a_word_in_the_ledger() -> None:
+    world = World()
+    enough = threading.Event()
+
+    def load(uid: str) -> Dataset:
+        world.taken_back = True
+        # The teller looks every hundredth of a second; each step waits for it a little.
+        enough.wait(0.05)
+        return world.datasets[uid]
+
+    world.contourer(load=load)(JOB, 1)
+
+    assert world.states == [JobState.CONTOURING]
+    assert world.beats[-2].startswith("read")
+    assert not world.written
+    assert world.enqueued == []
+    assert any(line.startswith("job was taken back") for line in world.lines)
+
+
+def test_a_job_that_is_cancelled_at_its_last_step_delivers_nothing() -> None:
+    world = World()
+    write = world.write
+
+    def cancelled_meanwhile(job: str, name: str, written: bytes) -> dict[str, str]:
+        world.taken_back = True
+        return write(job, name, written)
+
+    world.write = cancelled_meanwhile  # type: ignore[method-assign]
+
+    world.contourer()(JOB, 1)
+
+    assert world.states == [JobState.CONTOURING]
+    assert world.enqueued == []
+    assert any(line.startswith("job was taken back") for line in world.lines)
 
 
 def test_images_that_cannot_be_read_decline_the_job() -> None:

@@ -2,14 +2,15 @@
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from node.domain.instance import ReceivedInstance
-from node.domain.jobs import SeriesState
+from node.domain.jobs import Priority, SeriesState
 from node.domain.routing import Route
-from tests.assembling import SERIES, World
+from tests.assembling import ROUTE, SERIES, World
 
 
 def test_a_whole_series_becomes_one_job_per_model() -> None:
@@ -86,6 +87,45 @@ def test_a_late_slice_makes_a_new_manifest_and_new_jobs() -> None:
     fingerprints = {job["fingerprint"] for job in world.jobs.values()}
     assert len(fingerprints) == 2
     assert len(world.jobs) == 4
+    body, other, late_body, late_other = world.jobs.values()
+    assert (body["superseded_by"], other["superseded_by"]) == (late_body["job"], late_other["job"])
+    assert late_body["superseded_by"] is late_other["superseded_by"] is None
+
+
+def test_what_is_sent_again_supersedes_nothing() -> None:
+    world = World()
+    assembler = world.assembler()
+    assembler.tick(104.0)
+
+    world.endings.append("released")
+    assembler.tick(200.0)
+
+    assert len(world.jobs) == 2
+    assert [job["superseded_by"] for job in world.jobs.values()] == [None, None]
+
+
+def test_a_person_who_asks_gets_the_verdict_at_once() -> None:
+    world = World()
+    world.endings = ["open"]
+    assembler = world.assembler()
+    assembler.tick(104.0)
+    assert world.rows[SERIES]["state"] == SeriesState.RECEIVING
+
+    world.rows[SERIES]["asked"] = "verdict"
+    assembler.tick(104.5)
+
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+    assert world.rows[SERIES]["asked"] == ""
+    assert "a person asked for the verdict at once" in world.rows[SERIES]["evidence"]
+
+
+def test_images_of_a_stat_route_make_jobs_that_go_first() -> None:
+    world = World()
+
+    world.assembler([replace(ROUTE, priority="stat")]).tick(104.0)
+
+    assert {job["priority"] for job in world.jobs.values()} == {Priority.STAT}
+    assert set(world.priorities.values()) == {Priority.STAT}
 
 
 def test_no_route_declines_with_every_reason() -> None:

@@ -94,10 +94,10 @@ class Study(World):
     def series_sent_since(self, association: int) -> Sequence[str]:
         return self.sent[association:]
 
-    def settle_together(self, facts: Any, jobs: Any, enqueue: Any) -> None:
+    def settle_together(self, facts: Any, jobs: Any, enqueue: Any, superseded: Any) -> None:
         if self.fails is not None:
             raise self.fails
-        super().settle_together(facts, json.loads(json.dumps(jobs)), enqueue)
+        super().settle_together(facts, json.loads(json.dumps(jobs)), enqueue, superseded)
 
 
 @pytest.mark.parametrize("order", list(permutations([(T1, "t1"), (T2, "t2")])))
@@ -338,7 +338,8 @@ def test_a_later_pair_is_a_job_of_its_own_and_each_keeps_what_it_was_made_of() -
         for job in world.jobs.values()
     ]
     assert sizes == [[5, 5], [6, 6]]
-    assert len(set(world.jobs)) == 2
+    first, late = world.jobs.values()
+    assert (first["superseded_by"], late["superseded_by"]) == (late["job"], None)
 
 
 def test_another_second_image_makes_another_job_of_the_same_first_image() -> None:
@@ -358,6 +359,8 @@ def test_another_second_image_makes_another_job_of_the_same_first_image() -> Non
     assert len(world.jobs) == 2
     assert len({job["fingerprint"] for job in world.jobs.values()}) == 1
     assert len({job["channels"][1]["fingerprint"] for job in world.jobs.values()}) == 2
+    first, late = world.jobs.values()
+    assert (first["superseded_by"], late["superseded_by"]) == (late["job"], None)
 
 
 def test_a_process_killed_between_a_whole_series_and_its_job_makes_the_job_at_the_next_start() -> None:
@@ -450,5 +453,5 @@ def test_a_route_of_one_image_goes_on_beside_one_of_several() -> None:
 
     (job,) = world.jobs.values()
     assert (job["model"], job["series_uid"]) == ("body-bones", "1.5")
-    assert "channels" not in job
+    assert job["channels"] == []
     assert world.state(T1) == SeriesState.WAITING

@@ -12,10 +12,13 @@ from node.domain.jobs import (
     JOB_TRANSITIONS,
     SERIES_STATES,
     SERIES_TRANSITIONS,
+    UNFINISHED_DELIVERIES,
+    UNFINISHED_JOBS,
     DeliveryState,
     JobState,
     SeriesState,
     retry_delay_s,
+    short_id,
 )
 
 TABLES = [
@@ -38,12 +41,23 @@ def test_every_state_is_explained_and_can_be_reached(
     assert all(word.meaning and word.what_to_do for word in words.values())
 
 
-@pytest.mark.parametrize("transitions", [JOB_TRANSITIONS, DELIVERY_TRANSITIONS])
-def test_from_every_state_an_end_can_be_reached(transitions: dict[Any, frozenset[Any]]) -> None:
-    ends = {state for state, following in transitions.items() if not following}
-
+@pytest.mark.parametrize(
+    ("transitions", "unfinished"),
+    [(JOB_TRANSITIONS, UNFINISHED_JOBS), (DELIVERY_TRANSITIONS, UNFINISHED_DELIVERIES)],
+)
+def test_what_is_unfinished_can_end_and_what_has_ended_goes_on_only_from_the_queue(
+    transitions: dict[Any, frozenset[Any]], unfinished: frozenset[Any]
+) -> None:
     for state, following in transitions.items():
-        assert state in ends or following & ends
+        if state in unfinished:
+            assert following - unfinished
+        else:
+            assert following <= {"queued"}
+
+
+def test_a_job_is_called_by_eight_digits_that_never_change() -> None:
+    # sha256 of the key, computed with sha256sum.
+    assert short_id("1.2.3/ffff/m/1") == "3f947854"
 
 
 def test_retries_double_up_to_the_longest() -> None:

@@ -54,7 +54,7 @@ def test_what_is_done_is_shown_with_its_age(told: Told) -> None:
     told.ledger.note_progress(KEY, "predict 37 of 64 (inference)")
     told.now += 12.4
 
-    assert told.lines() == ["  m, run 1: contouring: predict 37 of 64 (inference), 12 s ago"]
+    assert told.lines() == ["  m, run 1, job 3f947854: contouring: predict 37 of 64 (inference), 12 s ago"]
     assert (told.job()["progress"], told.job()["progress_at"]) == ("predict 37 of 64 (inference)", NOW)
 
 
@@ -62,7 +62,7 @@ def test_a_clock_that_was_put_back_shows_nothing_that_is_yet_to_come(told: Told)
     told.ledger.note_progress(KEY, "store")
     told.now -= 3600.0
 
-    assert told.lines() == ["  m, run 1: contouring: store, 0 s ago"]
+    assert told.lines() == ["  m, run 1, job 3f947854: contouring: store, 0 s ago"]
 
 
 def test_progress_that_comes_late_says_nothing_of_a_job_that_is_in_no_hands(told: Told) -> None:
@@ -71,7 +71,7 @@ def test_progress_that_comes_late_says_nothing_of_a_job_that_is_in_no_hands(told
 
     told.ledger.note_progress(KEY, "store")
 
-    assert told.lines() == ["  m, run 1: waiting", "    no memory"]
+    assert told.lines() == ["  m, run 1, job 3f947854: waiting", "    no memory"]
     assert told.job()["progress_at"] is None
 
 
@@ -83,5 +83,5 @@ def test_every_setback_is_shown_also_of_a_job_that_came_to_its_end(told: Told, m
     told.ledger.move_job(KEY, JobState.CONTOURING)
     told.ledger.finish_job(KEY, {"reason": ""}, [], {}, enqueue_nothing)
 
-    assert told.lines() == ["  m, run 1: contoured", f"    try 1 at 2023-11-14 22:13:20: {SEGV}"]
+    assert told.lines() == ["  m, run 1, job 3f947854: contoured", f"    try 1 at 2023-11-14 22:13:20: {SEGV}"]
     assert told.job()["setbacks"] == setbacks
