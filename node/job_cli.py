@@ -13,7 +13,7 @@ app = typer.Typer()
 
 _JobArgument = Annotated[
     list[str],
-    typer.Argument(metavar="JOB...", help="As `delineate jobs` calls it, its beginning, or a Series Instance UID."),
+    typer.Argument(metavar="JOB", help="As `delineate jobs` calls it, its beginning, or a Series Instance UID."),
 ]
 _ConfigOption = Annotated[
     Path | None,
@@ -28,7 +28,7 @@ _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for script
 @app.command()
 def jobs(
     wanted: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB...]", help="Only these; as the other commands take them.")
+        list[str] | None, typer.Argument(metavar="JOB", help="Only these; as the other commands take them.")
     ] = None,
     config: _ConfigOption = None,
     unfinished: Annotated[

@@ -134,9 +134,10 @@ class Ledger(SenderRows, DeliveryRows):
             )
         for former, new in superseded.items():
             own = sa.update(tables.job).where(tables.job.c.job == former)
-            connection.execute(own.values(superseded_by=new, updated_at=self._now()))
+            connection.execute(own.values(superseded_by=new))
             unfinished = own.where(tables.job.c.state.in_(UNFINISHED_JOBS))
-            connection.execute(unfinished.values(state=JobState.SUPERSEDED, progress="", progress_at=None))
+            ended = {"state": JobState.SUPERSEDED, "progress": "", "progress_at": None, "updated_at": self._now()}
+            connection.execute(unfinished.values(ended))
         enqueue(connection)
 
     def _new_job(self, job: Mapping[str, Any]) -> Row:
