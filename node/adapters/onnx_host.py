@@ -5,7 +5,7 @@ labels, but ONNX Runtime cuts, joins and pools arrays on the CPU in one thread, 
 place; and there it pays to interpolate only where the corners of a cell disagree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -70,7 +70,8 @@ class _Slab:
 
     slices: list[Scores]
     labels: Numbers
-    leads: Scores
+    # Only where somebody asks how near another class comes.
+    leads: Scores | None
 
     def scores(self, box: Box) -> Scores:
         """Copy a part: ``[class, z, y, x]``."""
@@ -94,7 +95,8 @@ class HostWindows(OnnxWindows):
         threads: int,
     ) -> None:
         super().__init__(networks, place, room, computed_by, loaded)
-        self._ranking = _LastAbove0 if loaded.package.output.region_values else _Highest
+        self._regions = bool(loaded.package.output.region_values)
+        self._wants_leads = loaded.package.output.activation == "softmax"
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="blend")
         self._threads = threads
 
@@ -129,11 +131,15 @@ class HostWindows(OnnxWindows):
         """Divide sums by weights in their place, and say which class leads where."""
         scores = sums.take(range(slices.start, slices.stop))
         labels = background(weights.shape, self._classes - 1)
-        leads = np.empty(weights.shape, dtype=np.float32)
+        leads = np.empty(weights.shape, dtype=np.float32) if self._wants_leads else None
+
+        def ranking(z: int) -> _Ranking:
+            if self._regions:
+                return _LastAbove0(labels[z])
+            return _First(labels[z]) if leads is None else _Highest(labels[z], leads[z])
 
         def divide(part: slice) -> list[list[np.float32]]:
-            planes = range(part.start, part.stop)
-            return [_divide_and_rank(scores[z], weights[z], self._ranking(labels[z], leads[z])) for z in planes]
+            return [_divide_and_rank(scores[z], weights[z], ranking(z)) for z in range(part.start, part.stop)]
 
         self._refuse_no_numbers(np.concatenate(self._by_parts(len(weights), divide)))
         if before is None:
@@ -143,7 +149,7 @@ class HostWindows(OnnxWindows):
         return _Slab(
             slab.slices[first:] + scores,
             np.concatenate([slab.labels[first:], labels]),
-            np.concatenate([slab.leads[first:], leads]),
+            None if leads is None or slab.leads is None else np.concatenate([slab.leads[first:], leads]),
         )
 
     def labels(self, slab: Tensor, box: Box, operators: Operators, regions: bool) -> NDArray[np.uint16]:
@@ -158,7 +164,7 @@ class HostWindows(OnnxWindows):
             return np.asarray(found, dtype=np.uint16)
         if many:
             # Those that lead in contested cells: what leads where all agree need not be among them.
-            classes = cells.leading(scores, contested, 0.0)
+            classes = cells.leading(scores, slab.present(box), contested, 0.0)
             found = self._whole(scores[classes], operators, "highest")
             labels.reshape(-1)[voxels] = classes[found.reshape(-1)[voxels]]
         elif regions:
@@ -175,7 +181,7 @@ class HostWindows(OnnxWindows):
             return uncontested(labels)
         scores = slab.scores(box)
         if len(voxels) > _MOST_CONTESTED * labels.size:
-            classes = cells.leading(scores, contested, within)
+            classes = cells.leading(scores, slab.present(box), contested, within)
             whole = self._whole(scores[classes], operators, "none")
             between = whole.reshape(len(classes), -1)[:, voxels]
         else:
@@ -186,10 +192,20 @@ class HostWindows(OnnxWindows):
     def _whole(
         self, scores: Scores, operators: Operators, decision: Literal["highest", "regions", "none"]
     ) -> NDArray[Any]:
-        """Interpolate a whole box and decide."""
-        if decision == "none" and not any(each is not None for each in operators):
-            return scores
-        return self._interpolated(self._place.send(scores), None, operators, decision)
+        """Interpolate a whole box, and decide class by class while it is in the cache."""
+        shape = tuple(
+            size if each is None else len(each) for each, size in zip(operators, scores.shape[1:], strict=True)
+        )
+        if decision == "none":
+            found = np.empty((len(scores), *shape), dtype=np.float32)
+            for number, each in enumerate(_interpolated(scores, operators)):
+                found[number] = each
+            return found
+        labels = background(shape, self._classes - 1)
+        ranking: _Ranking = _First(labels) if decision == "highest" else _LastAbove0(labels)
+        for number, each in enumerate(_interpolated(scores, operators)):
+            ranking.take(number, each)
+        return labels
 
     def _by_parts(self, count: int, work: Callable[[slice], Any]) -> list[Any]:
         """Do the work on as many parts as there are threads."""
@@ -208,36 +224,40 @@ def _add_products(sums: Scores, scores: Scores, weights: Scores) -> None:
         np.add(sums[part], here, out=sums[part])
 
 
-def _divide_and_rank(sums: Scores, weights: Scores, ranking: "_Highest | _LastAbove0") -> list[np.float32]:
-    """Divide one slice ``[class, y, x]`` in its place; gives the sum of each class's scores."""
-    checks = []
-    for number, scores in enumerate(sums):
-        checks.append(np.divide(scores, weights, out=scores).sum())
-        ranking.take(number, scores)
-    ranking.finish()
-    return checks
+class _First:
+    """Finds the class with the highest score, the first of a tie."""
 
-
-class _Highest:
-    """Finds the class with the highest score, the first of a tie, and how far it leads."""
-
-    def __init__(self, labels: Numbers, leads: Scores) -> None:
+    def __init__(self, labels: Numbers) -> None:
         """Take where to write; labels begin with 0."""
         self._labels = labels
-        self._leads = leads
-        self._highest = np.full(leads.shape, -np.inf, dtype=np.float32)
-        self._second = self._highest.copy()
-        self._lower = np.empty_like(leads)
+        self._highest = np.full(labels.shape, -np.inf, dtype=np.float32)
         self._number = np.empty_like(labels)
+        self._above = np.empty(labels.shape, dtype=np.bool_)
 
     def take(self, number: int, scores: Scores) -> None:
         """Look at the next class. Of numbers of one sort, the greater is the later: no mask, which is slow."""
-        above = scores > self._highest
+        np.greater(scores, self._highest, out=self._above)
+        np.maximum(self._highest, scores, out=self._highest)
+        np.multiply(self._above, self._labels.dtype.type(number), out=self._number)
+        np.maximum(self._labels, self._number, out=self._labels)
+
+    def finish(self) -> None:
+        """Say that all were looked at."""
+
+
+class _Highest(_First):
+    """Finds how far that class leads, too."""
+
+    def __init__(self, labels: Numbers, leads: Scores) -> None:
+        super().__init__(labels)
+        self._leads = leads
+        self._second = self._highest.copy()
+        self._lower = np.empty_like(leads)
+
+    def take(self, number: int, scores: Scores) -> None:
         np.minimum(self._highest, scores, out=self._lower)
         np.maximum(self._second, self._lower, out=self._second)
-        np.maximum(self._highest, scores, out=self._highest)
-        np.multiply(above, self._labels.dtype.type(number), out=self._number)
-        np.maximum(self._labels, self._number, out=self._labels)
+        super().take(number, scores)
 
     def finish(self) -> None:
         np.subtract(self._highest, self._second, out=self._leads)
@@ -246,15 +266,27 @@ class _Highest:
 class _LastAbove0:
     """Finds 1 more than the last class with a score above 0; 0 where there is none."""
 
-    def __init__(self, labels: Numbers, leads: Scores) -> None:
+    def __init__(self, labels: Numbers) -> None:
         self._labels = labels
-        leads[...] = np.inf
 
     def take(self, number: int, scores: Scores) -> None:
         np.maximum(self._labels, (scores > 0) * self._labels.dtype.type(number + 1), out=self._labels)
 
     def finish(self) -> None:
         pass
+
+
+_Ranking = _First | _LastAbove0
+
+
+def _divide_and_rank(sums: Scores, weights: Scores, ranking: _Ranking) -> list[np.float32]:
+    """Divide one slice ``[class, y, x]`` in its place; gives the sum of each class's scores."""
+    checks = []
+    for number, scores in enumerate(sums):
+        checks.append(np.divide(scores, weights, out=scores).sum())
+        ranking.take(number, scores)
+    ranking.finish()
+    return checks
 
 
 def _agreed(
@@ -268,10 +300,25 @@ def _agreed(
     cells = Cells(operators, [each.stop - each.start for each in box])
     least, greatest = (cells.pooled(slab.labels[box], choose) for choose in (np.minimum, np.maximum))
     contested = least != greatest
-    if within > 0:
+    if slab.leads is not None and within > 0:
         contested |= cells.pooled(slab.leads[box], np.minimum) < within
     voxels = np.flatnonzero(cells.spread(contested)) if contested.any() else np.empty(0, dtype=np.intp)
     return cells, cells.spread(least).astype(np.uint16), contested, voxels
+
+
+def _interpolated(scores: Scores, operators: Operators) -> Iterator[Scores]:
+    """Interpolate ``[class, z, y, x]``, class by class; each lies where the next will.
+
+    Products of small matrices: of larger ones a BLAS makes several threads, which wait by spinning.
+    """
+    slices, rows, columns = operators
+    depth, height, width = scores.shape[1:]
+    wide = None if columns is None else np.empty((depth, height, len(columns)), dtype=np.float32)
+    high = None if rows is None else np.empty((depth, len(rows), width if wide is None else wide.shape[2]), np.float32)
+    for each in scores:
+        found = each if columns is None else np.matmul(each, columns.T, out=wide)
+        found = found if rows is None else np.matmul(rows, found, out=high)
+        yield found if slices is None else np.tensordot(slices, found, axes=1)
 
 
 def _last_of(scores: Scores) -> NDArray[np.intp]:

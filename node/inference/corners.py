@@ -72,15 +72,21 @@ class Cells:
             values = values.take(self._taps[axis].index, axis=axis)
         return values
 
-    def leading(self, scores: Scores, open_cells: NDArray[np.bool_], within: float) -> NDArray[np.intp]:
-        """Give the classes that can come within a distance of the highest score in some of the cells.
+    def leading(
+        self, scores: Scores, present: NDArray[np.intp], open_cells: NDArray[np.bool_], within: float
+    ) -> NDArray[np.intp]:
+        """Give the classes that can come within a distance of the highest score in some of the cells, and maybe others.
 
         What is interpolated lies between its corners, so a class cannot where its greatest score at the corners is
-        below the least of another.
+        below the least of another. To ask of each cell which cannot costs more than to interpolate a class in vain.
+
+        Parameters
+        ----------
+        present
+            Classes that lead at some corner.
         """
-        least = self.pooled(scores, np.minimum).max(axis=0)[open_cells] - np.float32(within)
-        greatest = self.pooled(scores, np.maximum)
-        return np.flatnonzero([(each[open_cells] >= least).any() for each in greatest])
+        least = self.pooled(scores[present], np.minimum).max(axis=0)[open_cells].min() - np.float32(within)
+        return np.flatnonzero(scores.max(axis=(1, 2, 3)) >= least)
 
     def rivals(
         self, scores: Scores, present: NDArray[np.intp], voxels: NDArray[np.intp], within: float

@@ -59,16 +59,27 @@ def test_a_class_that_is_second_at_both_corners_may_win_between_them() -> None:
     np.testing.assert_array_equal(between, [[5], [5], [6]])
     # Of the last the greatest, 0, is 5 below what is there; within 5.5 it counts.
     np.testing.assert_array_equal(halfway.rivals(scores, present, there, 5.5)[0], [0, 1, 2, 3])
-    np.testing.assert_array_equal(halfway.leading(scores, np.array([[[True]]]), 0.0), [0, 1, 2])
-    np.testing.assert_array_equal(halfway.leading(scores, np.array([[[True]]]), 6.5), [0, 1, 2, 3])
 
 
-def test_where_only_one_class_leads_at_open_corners_it_leads_alone() -> None:
-    scores = np.array([[3, 3, 0], [0, 0, 3]], dtype=np.float32).reshape(2, 1, 1, 3)
+def test_a_class_that_is_everywhere_below_the_least_of_one_that_leads_is_not_looked_at() -> None:
+    # Between the corners the second can be the highest; the last, -1 at most, is below the 0 of the first and the 1 of
+    # the second at their worst corners.
+    scores = np.array([[10, 0], [1, 10], [6, 6], [-1, -9]], dtype=np.float32).reshape(4, 1, 1, 2)
+    halfway = Cells((None, None, np.array([[0.5, 0.5]], dtype=np.float32)), (1, 1, 2))
+    present, cell = np.array([0, 1]), np.array([[[True]]])
+
+    np.testing.assert_array_equal(halfway.leading(scores, present, cell, 0.0), [0, 1, 2])
+    np.testing.assert_array_equal(halfway.leading(scores, present, cell, 1.9), [0, 1, 2])
+    np.testing.assert_array_equal(halfway.leading(scores, present, cell, 2.0), [0, 1, 2, 3])
+
+
+def test_only_open_cells_count_for_how_low_a_class_may_be() -> None:
+    scores = np.array([[3, 3, 0], [0, 0, 2]], dtype=np.float32).reshape(2, 1, 1, 3)
     cells = Cells((None, None, spline(3, 6, 1)), (1, 1, 3))
+    present = np.array([0, 1])
 
-    np.testing.assert_array_equal(cells.leading(scores, np.array([[[True, False]]]), 0.0), [0])
-    np.testing.assert_array_equal(cells.leading(scores, np.array([[[False, True]]]), 0.0), [0, 1])
+    np.testing.assert_array_equal(cells.leading(scores, present, np.array([[[True, False]]]), 0.0), [0])
+    np.testing.assert_array_equal(cells.leading(scores, present, np.array([[[False, True]]]), 0.0), [0, 1])
 
 
 @pytest.mark.parametrize("missing", [None, 0, 1, 2])
