@@ -29,8 +29,6 @@ _COMES_BACK_WITHIN_S = 10.0
 _FROZEN_AFTER_S = 120.0
 _TRY_AGAIN_S = 0.5
 
-# Seconds since the epoch by the server's clock, the only one that all machines share.
-_NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 # pg_locks shows the two halves of a lock's number.
 _HOLDERS = sa.text(
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
@@ -136,10 +134,16 @@ class Guard:
     def _write(self, connection: sa.Connection, *, pid: int) -> None:
         # Always as a whole: who was taken for dead is there again.
         member = self._member
-        values = {"machine": member.machine, "role": member.role, "pid": pid, "seen_at": _NOW, "doing": self._doing}
+        values = {
+            "machine": member.machine,
+            "role": member.role,
+            "pid": pid,
+            "seen_at": tables.SERVER_NOW,
+            "doing": self._doing,
+        }
         connection.execute(
             tables.insert(connection, tables.worker)
-            .values(name=member.name, started_at=_NOW, **values)
+            .values(name=member.name, started_at=tables.SERVER_NOW, **values)
             .on_conflict_do_update(index_elements=["name"], set_=values)
         )
 
@@ -182,11 +186,8 @@ class Peers:
 
     def all(self) -> list[dict[str, Any]]:
         """Give every process in the table, with the seconds since it was seen."""
-        query = sa.select(tables.worker, (_NOW - tables.worker.c.seen_at).label("seen_s")).order_by(
-            tables.worker.c.name
-        )
         with self._database.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [dict(row) for row in connection.execute(tables.workers()).mappings()]
 
     def end_frozen(self) -> list[str]:
         """End the connections of processes that live and yet were not seen for long; gives their names."""

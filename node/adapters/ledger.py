@@ -321,6 +321,10 @@ class Ledger(SenderRows, DeliveryRows):
             return ()
         return tables.job.c.worker == self._worker, tables.job.c.attempt == self._begun_attempt
 
+    def workers(self) -> list[Row]:
+        """Give the processes of every machine, each with the seconds since it was seen; none on SQLite."""
+        return self._rows(tables.workers()) if tables.is_postgresql(self._database) else []
+
     # Events ----------------------------------------------------------------------------------------------------------
 
     def note_event(self, kind: str, subject: str, text: str) -> None:
