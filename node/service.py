@@ -115,7 +115,9 @@ class Node:
     @cached_property
     def database(self) -> Any:
         """Give the open database."""
-        return open_server(self.config.node.database) if self.is_shared else open_database(self.database_path)
+        if self.is_shared:
+            return open_server(self.config.node.database, self.name)
+        return open_database(self.database_path)
 
     @cached_property
     def ledger(self) -> Ledger:

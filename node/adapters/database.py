@@ -72,7 +72,7 @@ def open_database(path: Path) -> sa.Engine:
     return engine
 
 
-def open_server(url: str) -> sa.Engine:
+def open_server(url: str, process: str = "") -> sa.Engine:
     """Open a database on a PostgreSQL server; connects when it is first used.
 
     Connections that the server closed, restarting or for another reason, are noticed before they are used.
@@ -81,6 +81,8 @@ def open_server(url: str) -> sa.Engine:
     ----------
     url
         ``postgresql://user@host:port/database``; a password comes from PGPASSFILE or PGPASSWORD, which libpq reads.
+    process
+        Who connects, for people who look at the server.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def open_server(url: str) -> sa.Engine:
         pool_size=4,
         max_overflow=12,
         connect_args={
-            "application_name": "delineate",
+            "application_name": f"delineate {process}".strip(),
             "connect_timeout": _CONNECT_WITHIN_S,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             **_KEEPALIVE,
