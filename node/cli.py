@@ -219,13 +219,24 @@ def serve(
     number: Annotated[
         int, typer.Option(min=1, help="With --role receiver: which one, where receiver.processes is more than 1.")
     ] = 1,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE",
+            help="Run these of the node's processes, supervised; the rest runs on other machines. Repeatable.",
+        ),
+    ] = None,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the node until it is told to stop (Ctrl-C or SIGTERM).
 
     It may be killed at any moment: what was acknowledged is on disk, and the next start goes on with it.
 
-    Example: delineate serve --config conf/node.toml
+    Examples:
+
+      delineate serve --config conf/node.toml
+
+      delineate serve --config conf/node.toml --roles contourer
     """
     from node import service  # noqa: PLC0415 - see demo
     from node.log import set_up_logging  # noqa: PLC0415 - see demo
@@ -235,7 +246,10 @@ def serve(
     if role is not None:
         service.run_role(settings, role, number=number, supervised=supervised)
         return
-    raise typer.Exit(service.serve(settings, path, supervised=supervised))
+    known = [one for one in service.ROLES if one in (roles or service.ROLES)]
+    if strange := set(roles or ()) - set(known):
+        raise typer.BadParameter(f"{strange.pop()!r} is none of {', '.join(service.ROLES)}", param_hint="--roles")
+    raise typer.Exit(service.serve(settings, path, roles=known, supervised=supervised))
 
 
 @app.command()

@@ -69,6 +69,8 @@ class NodeSection(_Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     data_dir: Path = Path("var")
+    database: str = ""
+    machine: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
     device: DeviceName = "auto"
     device_id: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "f32"

@@ -1,5 +1,7 @@
 """Join everything: ports to adapters, stages to processes. The only module that owns the clock."""
 
+import os
+import platform
 import shutil
 import signal
 import sys
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
-from node.adapters.database import open_database
+from node.adapters.database import open_database, open_server
 from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Tasks, Worker, prepare
+from node.adapters.guard import Guard, Member, Peers
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
@@ -48,6 +51,7 @@ from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
 from node.domain.routing import refuse_other_channels
 from node.log import log
+from node.machines import Handover, end_without_the_lead, lead_when_possible
 from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
 from node.resources import shipped
 from node.stages.archives import Archive, ArchiveDesk
@@ -62,6 +66,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
+_LOOK_FOR_THE_DEAD_EVERY_S = 2.0
 
 
 @dataclass(kw_only=True)
@@ -69,8 +74,23 @@ class Node:
     """The adapters that every process of one node opens, each when it is first needed."""
 
     config: Config
-    # Which process this is, for what it writes alone.
-    name: str = "node"
+    # Which process of its machine this is: "receiver", "receiver-2".
+    process: str = "node"
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether several machines may be one node."""
+        return bool(self.config.node.database)
+
+    @property
+    def machine(self) -> str:
+        """Give this machine's name."""
+        return self.config.node.machine or platform.node()
+
+    @property
+    def name(self) -> str:
+        """Give the process' name, for what it writes alone and who it is to the others."""
+        return f"{self.process}@{self.machine}" if self.is_shared else self.process
 
     @property
     def data_dir(self) -> Path:
@@ -83,24 +103,38 @@ class Node:
         return self.data_dir / "delineate.sqlite"
 
     @property
+    def machine_dir(self) -> Path:
+        """Give the folder for what concerns this machine's processes alone."""
+        return self.data_dir / "machines" / self.machine if self.is_shared else self.data_dir
+
+    @property
     def pulse_path(self) -> Path:
         """Give the file of the contourer's pulse."""
-        return self.data_dir / "contourer.pulse"
+        return self.machine_dir / "contourer.pulse"
 
     @cached_property
     def database(self) -> Any:
         """Give the open database."""
+        if self.is_shared:
+            return open_server(self.config.node.database, self.name)
         return open_database(self.database_path)
 
     @cached_property
     def ledger(self) -> Ledger:
         """Give the ledger."""
-        return Ledger(self.database)
+        return Ledger(self.database, worker=self.name)
+
+    @cached_property
+    def guard(self) -> Guard:
+        """Give this process' guard, on a shared database."""
+        role = self.process.partition("-")[0]
+        member = Member(name=self.name, machine=self.machine, role=role, pid=os.getpid())
+        return Guard(self.database, member, lost=end_without_the_lead)
 
     @cached_property
     def inbox(self) -> Inbox:
         """Give the inbox."""
-        return Inbox(self.data_dir / "inbox", writer=self.name, minimum_free_gb=self.config.node.minimum_free_gb)
+        return inbox_of(self.config, self.name)
 
     @cached_property
     def queue(self) -> DurableQueue:
@@ -113,6 +147,11 @@ class Node:
         return model_store(self.config.node.model_dirs)
 
 
+def inbox_of(config: Config, writer: str) -> Inbox:
+    """Open the inbox as the process of that name writes to it."""
+    return Inbox(config.node.data_dir / "inbox", writer=writer, minimum_free_gb=config.node.minimum_free_gb)
+
+
 def model_store(model_dirs: Sequence[Path]) -> ModelStore:
     """Open folders of model packages, and that of the packages that come with Delineate, each once."""
     folders = {folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}
@@ -122,8 +161,13 @@ def model_store(model_dirs: Sequence[Path]) -> ModelStore:
 # The supervisor ------------------------------------------------------------------------------------------------------
 
 
-def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int:
+def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, supervised: bool = False) -> int:
     """Run the node until SIGTERM or SIGINT (supervised: or until standard input ends). Gives the exit status.
+
+    Parameters
+    ----------
+    roles
+        What of the node is run here; the rest runs on other machines, or under another supervisor.
 
     Raises
     ------
@@ -131,12 +175,16 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         The data folder is in use, cannot be written or is another version's, or a model of a route cannot be loaded
         or takes other images than the route tells.
     """
-    node = Node(config=config)
-    for model in sorted({model for route in config.routes for model in route.models}):
-        node.models.load(model)
-    refuse_unfit_routes(node)
+    # Several supervisors of one machine share a database's processes by their roles.
+    node = Node(config=config, process="node" if set(roles) == set(ROLES) else f"node-{'-'.join(sorted(roles))}")
+    if "contourer" in roles:
+        for model in sorted({model for route in config.routes for model in route.models}):
+            node.models.load(model)
+    if {"contourer", "dispatcher"} & set(roles):
+        refuse_unfit_routes(node)
     try:
-        lock = hold_lock(node.data_dir / "node.lock", wait_s=1.0, holder="A node")
+        node.machine_dir.mkdir(parents=True, exist_ok=True)
+        lock = hold_lock(node.machine_dir / f"{node.process}.lock", wait_s=1.0, holder="A node")
     except OSError as error:
         raise _unwritable(node.data_dir, error) from error
     with lock:
@@ -144,14 +192,13 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
         prepare(node.database, QUEUES)
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
-        commands: dict[str, list[str]] = {role: [*command, role] for role in ROLES}
+        commands: dict[str, list[str]] = {role: [*command, role] for role in ROLES if role in roles}
         if config.hot_folder.folder is None:
-            del commands["collector"]
-        for number in range(2, config.receiver.processes + 1):
+            commands.pop("collector", None)
+        for number in range(2, config.receiver.processes + 1 if "receiver" in roles else 2):
             commands[f"receiver-{number}"] = [*command, "receiver", "--number", str(number)]
-        supervisor = Supervisor(
-            commands, log=log, pulses={"contourer": node.pulse_path}, stall_s=config.contouring.stall_s
-        )
+        pulses = {"contourer": node.pulse_path} if "contourer" in roles else {}
+        supervisor = Supervisor(commands, log=log, pulses=pulses, stall_s=config.contouring.stall_s)
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -161,6 +208,8 @@ def serve(config: Config, config_path: Path, *, supervised: bool = False) -> int
             host=config.node.host,
             port=config.node.port,
             data_dir=str(node.data_dir),
+            database="PostgreSQL" if node.is_shared else "SQLite",
+            roles=list(commands),
             version=__version__,
             notice=DISCLAIMER,
         )
@@ -198,18 +247,32 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -> None:
     """Be one of the node's processes until told to stop; never returns."""
-    name = f"{role}-{number}" if number > 1 else role
+    process = f"{role}-{number}" if number > 1 else role
     threading.excepthook = _log_fault
     leave_traces()
     if supervised and role == "contourer":
         # The others end in order, their associations too; this one may be in native code that hears of nothing.
         end_with_supervisor()
-    node = Node(config=config, name=name)
-    lock: IO[str] = hold_lock(node.data_dir / f"{name}.lock", wait_s=30.0, holder=f"A {name}")
+    node = Node(config=config, process=process)
+    let_go = _hold_name(node)
     start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
     stop = start[role](node)
-    run_until_told(stop, supervised=supervised)
-    lock.close()
+
+    def stop_and_let_go() -> None:
+        stop()
+        let_go()
+
+    run_until_told(stop_and_let_go, supervised=supervised)
+
+
+def _hold_name(node: Node) -> Callable[[], None]:
+    """Let no other process have this one's name; gives what lets go of it."""
+    if not node.is_shared:
+        lock: IO[str] = hold_lock(node.data_dir / f"{node.process}.lock", wait_s=30.0, holder=f"A {node.process}")
+        return lock.close
+    # Not a lock on a file: in a folder that machines share it cannot be trusted.
+    node.guard.take(wait_s=30.0)
+    return node.guard.close
 
 
 def _log_fault(fault: threading.ExceptHookArgs) -> None:
@@ -224,7 +287,7 @@ def _receiver(node: Node) -> Callable[[], None]:
     if unfinished or lost:
         log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
     receiver = Receiver(
-        receiver_settings(node.config, name=node.name),
+        receiver_settings(node.config, name=node.name, is_first=node.process == "receiver"),
         begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
         observer=LedgerObserver(node.ledger),
     )
@@ -239,7 +302,7 @@ def _receive_limits(config: Config) -> ReceiveLimits:
     )
 
 
-def receiver_settings(config: Config, *, name: str = "receiver") -> ReceiverSettings:
+def receiver_settings(config: Config, *, name: str = "receiver", is_first: bool = True) -> ReceiverSettings:
     """Give the settings of one receiver; where there are several, each has its share of the associations.
 
     Raises
@@ -265,6 +328,7 @@ def receiver_settings(config: Config, *, name: str = "receiver") -> ReceiverSett
         tls=tls_door,
         name=name,
         shares_ports=section.processes > 1,
+        is_first=is_first,
         transport=section.transport,
         association_timeout_s=section.association_timeout_s,
         maximum_waiting=section.maximum_waiting,
@@ -320,7 +384,7 @@ def _collector(node: Node) -> Callable[[], None]:
     section = node.config.hot_folder
     return start_collecting(
         section,
-        owner_file=node.data_dir / "collector.id",
+        owner_file=node.machine_dir / "collector.id",
         ae_title=node.config.node.ae_title,
         begin=partial(_begin_file, node),
         has_room_for=node.inbox.has_room_for,
@@ -374,7 +438,7 @@ def _contourer(node: Node) -> Callable[[], None]:
     pulse.rest()
     worker = Worker(
         node.database,
-        executor_id="contourer-0",
+        executor_id=node.name if node.is_shared else "contourer-0",
         serves=[CONTOUR],
         functions={CONTOUR: contourer},
         maximum_starts=MAXIMUM_STARTS,
@@ -435,6 +499,11 @@ def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callab
 
 
 def _dispatcher(node: Node) -> Callable[[], None]:
+    # One at a time assembles, delivers and reconciles, whichever machine it is on.
+    return lead_when_possible(node.guard, partial(_dispatch, node)) if node.is_shared else _dispatch(node)
+
+
+def _dispatch(node: Node) -> Callable[[], None]:
     config = node.config
     archives = archive_desk(config)
     assembler = Assembler(
@@ -463,6 +532,7 @@ def _dispatcher(node: Node) -> Callable[[], None]:
     )
     worker = Worker(
         node.database,
+        # The same for whoever leads: who leads next goes on with what the one before left.
         executor_id="dispatcher-0",
         serves=[DELIVER],
         functions={DELIVER: deliverer},
@@ -470,6 +540,8 @@ def _dispatcher(node: Node) -> Callable[[], None]:
     )
     stopping = threading.Event()
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
+    if node.is_shared:
+        threading.Thread(target=_hand_on_until, args=(stopping, node), daemon=True).start()
 
     def stop() -> None:
         stopping.set()
@@ -530,3 +602,20 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
         stopping.wait(_TICK_S)
+
+
+def _hand_on_until(stopping: threading.Event, node: Node) -> None:
+    handover = Handover(
+        peers=Peers(node.database),
+        ledger=node.ledger,
+        tasks=node.queue.tasks,
+        queue=node.queue,
+        remove_unfinished=lambda name: inbox_of(node.config, name).remove_unfinished(),
+        now=time.time,
+    )
+    while not stopping.is_set():
+        try:
+            handover.look()
+        except Exception as error:  # the loop: a server that restarts must not end it
+            log("looking for the dead failed", fault=type(error).__name__, at=place_of(error))
+        stopping.wait(_LOOK_FOR_THE_DEAD_EVERY_S)

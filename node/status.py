@@ -49,7 +49,7 @@ def open_ledger(config: Config) -> Ledger:
         No node has ever run with this data folder.
     """
     node = Node(config=config)
-    if not node.database_path.exists():
+    if not node.is_shared and not node.database_path.exists():
         raise SetupError(
             f"There is no node's database in {node.data_dir}.",
             "Start the node (delineate serve), or name its configuration with --config.",
@@ -112,6 +112,7 @@ def status_of(ledger: Ledger) -> dict[str, Any]:
         "jobs": [{**row, "outputs": ledger.outputs(row["job"])} for row in ledger.all_jobs()],
         "deliveries": ledger.all_deliveries(),
         "events": ledger.events(),
+        "workers": ledger.workers(),
     }
 
 
@@ -123,6 +124,8 @@ def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
     """Print every series with its jobs and their deliveries, then the events; one fact per line, never folded."""
     if not status["series"] and not status["events"]:
         console.print("Nothing was received yet.")
+    for worker in status["workers"]:
+        _print(console, _worker_line(worker))
     jobs, deliveries = _by(status["jobs"], "series_uid"), _by(status["deliveries"], "job")
     for series in status["series"]:
         _print(console, *_series_lines(series))
@@ -163,6 +166,12 @@ def _by(rows: Iterable[Row], key: str) -> dict[str, list[Row]]:
 def _print(console: Console, *lines: str) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def _worker_line(row: Row) -> str:
+    if not row["pid"]:
+        return f"process {row['name']}: ended in order"
+    return f"process {row['name']}: {row['doing'] or 'at work'}, seen {max(0.0, row['seen_s']):.0f} s ago"
 
 
 def _series_lines(row: Row) -> Iterator[str]:

@@ -16,9 +16,9 @@ _WAL_SAFE_BACKPORTS = ((3, 50, 7), (3, 44, 6))
 # A writer waits this long for another one; every transaction here takes milliseconds.
 _BUSY_TIMEOUT_MS = 30_000
 
-# A machine that is lost without a word is known to be so after about 10 + 3 x 5 = 25 s, on either side: what it held
-# (the lock of its worker) is then free for another.
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+# A machine that is lost without a word is known to be so after 5 + 3 x 5 = 20 s, on either side: what it held (the lock
+# of its worker) is then free for another.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 _CONNECT_WITHIN_S = 10
 # In the middle of a transaction; a process that is frozen there would else keep all others from what it has locked.
 _LONGEST_PAUSE_MS = 20_000
@@ -72,7 +72,7 @@ def open_database(path: Path) -> sa.Engine:
     return engine
 
 
-def open_server(url: str) -> sa.Engine:
+def open_server(url: str, process: str = "") -> sa.Engine:
     """Open a database on a PostgreSQL server; connects when it is first used.
 
     Connections that the server closed, restarting or for another reason, are noticed before they are used.
@@ -81,6 +81,8 @@ def open_server(url: str) -> sa.Engine:
     ----------
     url
         ``postgresql://user@host:port/database``; a password comes from PGPASSFILE or PGPASSWORD, which libpq reads.
+    process
+        Who connects, for people who look at the server.
 
     Raises
     ------
@@ -96,10 +98,11 @@ def open_server(url: str) -> sa.Engine:
     return sa.create_engine(
         server.set(drivername="postgresql+psycopg"),
         pool_pre_ping=True,
-        pool_size=8,
-        max_overflow=8,
+        # A server takes a hundred connections by default, and every process of every machine has its own.
+        pool_size=4,
+        max_overflow=12,
         connect_args={
-            "application_name": "delineate",
+            "application_name": f"delineate {process}".strip(),
             "connect_timeout": _CONNECT_WITHIN_S,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             **_KEEPALIVE,

@@ -68,6 +68,18 @@ class Tasks:
         found = self._client.list_workflows(workflow_ids=list(keys), load_input=False, load_output=False)
         return {workflow.workflow_id: workflow.status for workflow in found}
 
+    def hand_on(self, executor_id: str) -> int:
+        """Enqueue again every task that a worker was at which is dead for certain; gives their number.
+
+        The engine does so by itself only where a worker of the same name starts again.
+        """
+        found = self._client.list_workflows(
+            status="PENDING", executor_id=executor_id, load_input=False, load_output=False
+        )
+        for workflow in found:
+            self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+        return len(found)
+
     def close(self) -> None:
         """Let go of the database."""
         self._client.destroy()

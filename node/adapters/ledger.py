@@ -4,7 +4,8 @@ Our own tables, in the database that also holds the engine's queue, so that a fa
 are committed together. Times are seconds since the epoch. Holds no patient name or identifier.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,16 @@ from node.domain.jobs import (
 
 
 class Ledger(SenderRows, DeliveryRows):
-    """Everything that the node knows; every method is one transaction."""
+    """Everything that the node knows; every method is one transaction.
+
+    The job that was begun here last changes only while it is in this worker's hands: whoever was frozen or cut off
+    while another took the job over comes too late, whatever it made.
+    """
+
+    def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time, worker: str = "") -> None:
+        super().__init__(database, now=now, worker=worker)
+        # Of the job that was begun here last; a worker is at one at a time.
+        self._begun, self._begun_attempt = "", 0
 
     # Series ----------------------------------------------------------------------------------------------------------
 
@@ -193,10 +203,28 @@ class Ledger(SenderRows, DeliveryRows):
         """Give every job that has work left."""
         return self._rows(sa.select(tables.job).where(tables.job.c.state.in_(UNFINISHED_JOBS)))
 
+    def jobs_in_hands_of(self, worker: str) -> list[Row]:
+        """Give every job that a worker was at when it was last heard of."""
+        in_hands = tables.job.c.worker == worker, tables.job.c.state == JobState.CONTOURING
+        return self._rows(sa.select(tables.job).where(*in_hands))
+
+    def begin_job(self, job: str, attempt: int) -> None:
+        """Take a job into this worker's hands; from now on it changes by this worker only while it stays there.
+
+        Raises
+        ------
+        TransitionError
+            The attempt is over.
+        """
+        self._begun = ""
+        with self._transaction() as connection:
+            self._move_job(connection, job, JobState.CONTOURING, {"worker": self._worker}, at_attempt=attempt)
+        self._begun, self._begun_attempt = job, attempt
+
     def is_contoured(self, job: str, attempt: int) -> bool:
-        """Tell whether that try at a job goes on; False where somebody took the job back."""
+        """Tell whether that try at a job goes on; False where somebody took the job back, or over."""
         at_work = tables.job.c.job == job, tables.job.c.attempt == attempt, tables.job.c.state == JobState.CONTOURING
-        return bool(self._rows(sa.select(tables.job.c.job).where(*at_work)))
+        return bool(self._rows(sa.select(tables.job.c.job).where(*at_work, *self._in_our_hands(job))))
 
     def move_job(
         self, job: str, state: JobState, *, enqueue: Enqueue | None = None, at_attempt: int | None = None, **facts: Any
@@ -211,7 +239,7 @@ class Ledger(SenderRows, DeliveryRows):
         Raises
         ------
         TransitionError
-            The job is where no way leads to that state.
+            The job is where no way leads to that state, or in the hands of another.
         """
         with self._transaction() as connection:
             self._move_job(connection, job, state, facts, at_attempt)
@@ -220,7 +248,7 @@ class Ledger(SenderRows, DeliveryRows):
 
     def note_progress(self, job: str, progress: str) -> None:
         """Write what a worker is doing just now; nothing where the job is in no worker's hands any more."""
-        at_work = tables.job.c.job == job, tables.job.c.state == JobState.CONTOURING
+        at_work = tables.job.c.job == job, tables.job.c.state == JobState.CONTOURING, *self._in_our_hands(job)
         with self._transaction() as connection:
             connection.execute(sa.update(tables.job).where(*at_work).values(progress=progress, progress_at=self._now()))
 
@@ -281,11 +309,21 @@ class Ledger(SenderRows, DeliveryRows):
         there = sa.true() if at_attempt is None else tables.job.c.attempt == at_attempt
         moved = connection.execute(
             sa.update(tables.job)
-            .where(tables.job.c.job == job, tables.job.c.state.in_(allowed), there)
+            .where(tables.job.c.job == job, tables.job.c.state.in_(allowed), there, *self._in_our_hands(job))
             .values(state=state, **{"progress": "", "progress_at": None, "updated_at": self._now(), **facts})
         ).rowcount
         if not moved:
             raise TransitionError(f"job {job} cannot become {state}")
+
+    def _in_our_hands(self, job: str) -> tuple[sa.ColumnElement[bool], ...]:
+        """Give what holds of a job while it is in the hands that began it here; nothing of others."""
+        if job != self._begun:
+            return ()
+        return tables.job.c.worker == self._worker, tables.job.c.attempt == self._begun_attempt
+
+    def workers(self) -> list[Row]:
+        """Give the processes of every machine, each with the seconds since it was seen; none on SQLite."""
+        return self._rows(tables.workers()) if tables.is_postgresql(self._database) else []
 
     # Events ----------------------------------------------------------------------------------------------------------
 

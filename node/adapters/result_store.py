@@ -27,3 +27,7 @@ class ResultStore:
         for parent in (folder.parent, folder.parent.parent, self._data_dir):
             sync_folder(parent)
         return {"path": str(target.relative_to(self._data_dir)), "sha256": hashlib.sha256(written).hexdigest()}
+
+    def remove(self, path: str) -> None:
+        """Remove what ``write`` stored at that path."""
+        (self._data_dir / path).unlink(missing_ok=True)

@@ -27,6 +27,8 @@ class Rows:
         The open database; tables are made where they are missing, and brought to this version.
     now
         The clock, seconds since the epoch.
+    worker
+        Who asks: the name under which jobs are begun.
 
     Raises
     ------
@@ -36,9 +38,10 @@ class Rows:
         The database cannot be used just now.
     """
 
-    def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: sa.Engine, *, now: Callable[[], float] = time.time, worker: str = "") -> None:
         self._database = database
         self._now = now
+        self._worker = worker
         with self._transaction() as connection:
             migrate(connection)
 

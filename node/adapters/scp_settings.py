@@ -15,9 +15,6 @@ from node.domain.peers import AssociationPolicy
 
 VERIFICATION_CLASS = "1.2.840.10008.1.1"
 
-# Of several, the one that also listens where ports cannot be shared.
-FIRST_RECEIVER = "receiver"
-
 # "unchecked" is for the check itself.
 Transport = Literal["spooling", "stock", "unchecked"]
 
@@ -40,9 +37,11 @@ class ReceiverSettings:
     association: AssociationPolicy
     tls: TlsDoor | None = None
     # Of this process: its associations' identifiers begin with it.
-    name: str = FIRST_RECEIVER
+    name: str = "receiver"
     # Several processes listen on the same ports, and the system deals the connections out.
     shares_ports: bool = False
+    # Of several, the one that also listens where ports cannot be shared.
+    is_first: bool = True
     transport: Transport = "spooling"
     # SOP Class UID -> name of what is taken.
     storage_classes: Mapping[str, str] = field(default_factory=lambda: STORAGE_CLASSES)

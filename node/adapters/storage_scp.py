@@ -24,7 +24,6 @@ from node.adapters.association_request import fault_of_request
 from node.adapters.doors import allow_descriptors, open_door, port_faults
 from node.adapters.lobby import Entrant, Lobby
 from node.adapters.scp_settings import (
-    FIRST_RECEIVER,
     VERIFICATION_CLASS,
     ReceiverSettings,
     application_entity,
@@ -121,7 +120,7 @@ class Receiver:
                 "transport falls back", fault=fault, now="stock", what_it_means="receiving is several times slower"
             )
             transport = "stock"
-        if transport == "stock" and settings.shares_ports and settings.name != FIRST_RECEIVER:
+        if transport == "stock" and settings.shares_ports and not settings.is_first:
             self._log.warning("not listening", why="the stock transport cannot share a port: the first receiver has it")
             return
         if transport == "stock":

@@ -4,6 +4,8 @@ Whoever changes them raises ``SCHEMA_VERSION`` and writes the way there in ``mig
 the epoch. No table holds a patient's name or identifier.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -200,9 +202,18 @@ worker = sa.Table(
 )
 
 
+# Seconds since the epoch by a PostgreSQL server's clock, the only one that all machines share.
+SERVER_NOW = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """Begin an INSERT that can say what to do where the row is there already, in the database's own dialect."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
+
+
+def workers() -> sa.Select[Any]:
+    """Ask a PostgreSQL server for every worker, with ``seen_s``, the seconds since it was seen."""
+    return sa.select(worker, (SERVER_NOW - worker.c.seen_at).label("seen_s")).order_by(worker.c.name)
 
 
 def is_postgresql(connection: sa.Connection | sa.Engine) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
 from pydicom import Dataset
 
@@ -22,11 +21,10 @@ from node.pipeline import Contoured, contour_series
 from node.results import Origin, ResultObject
 from node.stages.course import Course, JobWatch, OvertimeError
 from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, Slot, all_of
+from node.stages.setbacks import set_back
 
 # A lack of memory or disk is tried again so often before a person must look.
 RESOURCE_ATTEMPTS = 6
-# Tries that ended their process, or took too long, before a person must look: such a job harms the others, too.
-MOST_SETBACKS = 3
 
 # Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
 Loader = Callable[[str, Mapping[str, str]], Callable[[str], Dataset]]
@@ -85,11 +83,11 @@ class Contourer:
             return
         queued_s = self._watch.now() - row["updated_at"]
         try:
-            self._ledger.move_job(job, JobState.CONTOURING)
+            self._ledger.begin_job(job, attempt)
             self._log("contouring", job=job, attempt=attempt)
             self._try(row, queued_s)
         except TransitionError:
-            # Somebody cancelled it, or more images came. What was stored of it belongs to no job that is delivered.
+            # Somebody cancelled it, more images came, or another worker took it over from one that was taken for lost.
             self._log("job was taken back", job=job, attempt=attempt)
 
     def _try(self, row: Row, queued_s: float) -> None:
@@ -144,14 +142,23 @@ class Contourer:
             further=further,
         )
         course.phase("store")
+        if not self._ledger.is_contoured(row["job"], row["attempt"]):
+            raise TransitionError(f"job {row['job']} was taken back")
         outputs = self._store(row, contoured)
-        course.phase("")
+        try:
+            course.phase("")
+            self._conclude(row, contoured, outputs, {"queued": round(queued_s, 4), **course.seconds})
+        except TransitionError:
+            for one in outputs:
+                self._results.remove(one["path"])
+            raise
+
+    def _conclude(self, row: Row, contoured: Contoured, outputs: Sequence[Row], timings: Mapping[str, float]) -> None:
         if contoured.fault:
-            self._end(
-                row["job"], JobState.QUARANTINED, f"{contoured.fault} Kept: {', '.join(one['path'] for one in outputs)}"
-            )
-            return
-        self._finish(row, contoured, outputs, {"queued": round(queued_s, 4), **course.seconds})
+            kept = ", ".join(one["path"] for one in outputs)
+            self._end(row["job"], JobState.QUARANTINED, f"{contoured.fault} Kept: {kept}")
+        else:
+            self._finish(row, contoured, outputs, timings)
 
     def _image(self, channel: Row) -> Image:
         body = self._ledger.manifest(channel["series_uid"], channel["fingerprint"])
@@ -159,12 +166,14 @@ class Contourer:
 
     def _store(self, row: Row, contoured: Contoured) -> list[Row]:
         prefix = "quarantined-" if contoured.fault else ""
+        # Of its own: a try that comes too late must not write over the result of the one that took its place.
+        suffix = f"-{row['attempt']}" if row["attempt"] > 1 else ""
         return [
             {
                 "kind": one.kind,
                 "form": one.form,
                 "sop_instance_uid": one.sop_instance_uid,
-                **self._results.write(row["job"], f"{prefix}{_file_stem(one)}.dcm", one.written),
+                **self._results.write(row["job"], f"{prefix}{_file_stem(one)}{suffix}.dcm", one.written),
             }
             for one in contoured.objects
         ]
@@ -179,8 +188,8 @@ class Contourer:
             for one in contoured.report[event]:
                 self._log(event, job=job, **one)
 
-    def _end(self, job: str, state: JobState, reason: str, **facts: Any) -> None:
-        self._ledger.move_job(job, state, reason=reason, **facts)
+    def _end(self, job: str, state: JobState, reason: str) -> None:
+        self._ledger.move_job(job, state, reason=reason)
         self._log(f"job {state}", job=job, reason=reason)
 
     def _postpone(self, row: Row, error: Exception) -> None:
@@ -191,25 +200,13 @@ class Contourer:
             self._end(job, JobState.FAILED, f"{reason} ({attempt} tries)")
             return
         delay_s = retry_delay_s(attempt, first_s=10.0, longest_s=600.0)
-        self._again(row, reason, delay_s)
+        job, following = row["job"], attempt + 1
+        enqueue = self._queue.contour(job, attempt=following, delay_s=delay_s, priority=row["priority"])
+        self._ledger.postpone_job(job, {"reason": reason, "attempt": following}, enqueue)
+        self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
     def _set_back(self, row: Row, reason: str) -> None:
-        setback = {"attempt": row["attempt"], "reason": reason, "at": self._watch.now()}
-        setbacks = [*row["setbacks"], setback]
-        if len(setbacks) >= MOST_SETBACKS:
-            said = f"{reason} Given up after {len(setbacks)} such tries."
-            self._end(row["job"], JobState.FAILED, said, setbacks=setbacks)
-            return
-        # Behind the jobs that wait already: they must not suffer from this one.
-        delay_s = retry_delay_s(len(setbacks), first_s=2.0, longest_s=60.0)
-        self._again(row, reason, delay_s, setbacks=setbacks)
-
-    def _again(self, row: Row, reason: str, delay_s: float, **facts: Any) -> None:
-        job, attempt = row["job"], row["attempt"] + 1
-        told = {"reason": reason, "attempt": attempt, **facts}
-        enqueue = self._queue.contour(job, attempt=attempt, delay_s=delay_s, priority=row["priority"])
-        self._ledger.postpone_job(job, told, enqueue)
-        self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
+        set_back(row, reason, ledger=self._ledger, queue=self._queue, now=self._watch.now(), log=self._log)
 
 
 def _telling(loader: Loader, progress: Progress) -> Loader:

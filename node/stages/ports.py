@@ -316,19 +316,31 @@ class Archives(Protocol):
         ...
 
 
-class JobLedger(Protocol):
-    """The ledger as the contouring stage sees it."""
+class SetbackLedger(Protocol):
+    """The ledger as far as a job can be set back."""
+
+    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
+        """Change a job's state."""
+        ...
+
+    def postpone_job(self, job: str, facts: Row, enqueue: Enqueue) -> None:
+        """Let a job wait, and enqueue its next attempt, in one transaction."""
+        ...
+
+
+class JobLedger(SetbackLedger, Protocol):
+    """The ledger as the contouring stage sees it; raises TransitionError where a job is in its hands no more."""
 
     def job(self, job: str) -> Row | None:
         """Give one job's row, or None."""
         ...
 
-    def manifest(self, series_uid: str, fingerprint: str) -> Row:
-        """Give the body of a manifest."""
+    def begin_job(self, job: str, attempt: int) -> None:
+        """Take a job into this worker's hands; from now on it changes by this worker only while it stays there."""
         ...
 
-    def move_job(self, job: str, state: JobState, **facts: Any) -> None:
-        """Change a job's state."""
+    def manifest(self, series_uid: str, fingerprint: str) -> Row:
+        """Give the body of a manifest."""
         ...
 
     def note_progress(self, job: str, progress: str) -> None:
@@ -336,11 +348,7 @@ class JobLedger(Protocol):
         ...
 
     def is_contoured(self, job: str, attempt: int) -> bool:
-        """Tell whether that try at a job goes on; False where somebody took the job back."""
-        ...
-
-    def postpone_job(self, job: str, facts: Row, enqueue: Enqueue) -> None:
-        """Let a job wait, and enqueue its next attempt, in one transaction."""
+        """Tell whether that try at a job goes on; False where somebody took the job back, or over."""
         ...
 
     def finish_job(
@@ -457,4 +465,8 @@ class ResultStore(Protocol):
 
     def write(self, job: str, name: str, written: bytes) -> Row:
         """Store bytes durably; gives ``path`` (relative to the data folder) and ``sha256``."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove what ``write`` stored at that path."""
         ...

@@ -23,8 +23,9 @@ from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
 from node.inference.predictor import HalfFirst
 from node.resources import shipped
-from node.stages.contour import MOST_SETBACKS, RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
 from node.stages.course import JobWatch
+from node.stages.setbacks import MOST_SETBACKS
 from tests.acceptance.test_kill import phantom
 from tests.builders import manifest_of
 
@@ -104,6 +105,9 @@ class World:
         self.states.append(state)
         self.row |= {"state": state, **facts}
 
+    def begin_job(self, job: str, attempt: int) -> None:
+        self.move_job(job, JobState.CONTOURING)
+
     def note_progress(self, job: str, progress: str) -> None:
         self.told.append(progress)
 
@@ -139,6 +143,9 @@ class World:
     def write(self, job: str, name: str, written: bytes) -> dict[str, str]:
         self.written[name] = written
         return {"path": f"results/{name}", "sha256": "0"}
+
+    def remove(self, path: str) -> None:
+        del self.written[path.removeprefix("results/")]
 
 
 def opened(name: str) -> OpenModel:
