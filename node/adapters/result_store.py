@@ -5,6 +5,14 @@ from pathlib import Path
 
 from node.adapters.durable import sync_folder, write_durably
 
+RESULTS = "results"
+
+
+def folder_of(job: str) -> str:
+    """Name the folder of a job's results, below that of all results."""
+    series_uid, rest = job.split("/", 1)
+    return f"{series_uid}/{rest.replace('/', '-')}"
+
 
 class ResultStore:
     """Keeps ``results/<series>/<fingerprint-model-run>/<name>`` under the data folder."""
@@ -19,8 +27,7 @@ class ResultStore:
         -------
         ``path`` relative to the data folder, and ``sha256``.
         """
-        series_uid, rest = job.split("/", 1)
-        folder = self._data_dir / "results" / series_uid / rest.replace("/", "-")
+        folder = self._data_dir / RESULTS / folder_of(job)
         target = folder / name
         write_durably(target, written)
         # Also where an earlier process made the folders and ended before it could sync them.

@@ -59,6 +59,11 @@ class JobFact:
     at: float
     deliveries: tuple[DeliveryFact, ...] = ()
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether the node itself has work left with it."""
+        return self.state in _UNFINISHED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesFact:
@@ -66,12 +71,30 @@ class SeriesFact:
 
     series_uid: str
     state: SeriesState
+    # When its last image came.
+    sent_at: float
     # When anything of it was last sent or judged.
     at: float
     # An association that sends to it is open still.
     is_being_sent: bool
     # Every job that reads its images, those of several series too.
     jobs: tuple[JobFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedFiles:
+    """What was removed of a series."""
+
+    at: float
+    # In its folder in the inbox: <SOP Instance UID>.<digest>.dcm.
+    file_names: frozenset[str]
+    # Somebody sends to the series again, or a job is to read it.
+    is_wanted: bool
+
+    @property
+    def sop_instance_uids(self) -> frozenset[str]:
+        """Give the instances that the files held."""
+        return frozenset(name.removesuffix(".dcm").rpartition(".")[0] for name in self.file_names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +155,7 @@ def judge_rejected(at: float, now: float, policy: RetentionPolicy, *, is_low: bo
 
 def _why_unproven(jobs: Iterable[JobFact]) -> str:
     for job in jobs:
-        if job.state in _UNFINISHED:
+        if job.is_unfinished:
             return f"its job is {job.state}"
         for delivery in job.deliveries:
             if delivery.state != DeliveryState.DELIVERED:

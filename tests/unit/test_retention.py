@@ -29,7 +29,12 @@ DELIVERED_AT = 1_000_000.0
 DELIVERED = DeliveryFact(destination="tps", state=DeliveryState.DELIVERED, at=DELIVERED_AT)
 CONTOURED = JobFact(job="j", state=JobState.CONTOURED, at=DELIVERED_AT - 60, deliveries=(DELIVERED,))
 SERIES = SeriesFact(
-    series_uid="1.2.3", state=SeriesState.COMPLETE, at=DELIVERED_AT - 120, is_being_sent=False, jobs=(CONTOURED,)
+    series_uid="1.2.3",
+    state=SeriesState.COMPLETE,
+    sent_at=0.0,
+    at=DELIVERED_AT - 120,
+    is_being_sent=False,
+    jobs=(CONTOURED,),
 )
 LONG_AFTER = DELIVERED_AT + 1000 * DAY_S
 
