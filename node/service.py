@@ -38,6 +38,7 @@ from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver
 from node.adapters.storage_scu import store_best
 from node.adapters.tls import ServerIdentity, server_context
+from node.clearing import start_clearing
 from node.collecting import start_collecting
 from node.config import Config
 from node.dicom.file_meta import FileMeta
@@ -470,6 +471,7 @@ def _dispatcher(node: Node) -> Callable[[], None]:
     )
     stopping = threading.Event()
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
+    start_clearing(stopping, config, node.ledger)
 
     def stop() -> None:
         stopping.set()
