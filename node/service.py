@@ -355,7 +355,7 @@ def _contourer(node: Node) -> Callable[[], None]:
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
-        results=ResultStore(node.data_dir),
+        results=ResultStore(node.data_dir, minimum_free_gb=section.minimum_free_gb),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
         open_model=_with_slot(open_model, section.device_id),
         forms=forms_of(node.config),

@@ -467,6 +467,10 @@ class Slot(Protocol):
 class ResultStore(Protocol):
     """Where finished objects are kept."""
 
+    def require_room(self) -> None:
+        """Raise StorageError where the disk is too low for results."""
+        ...
+
     def write(self, job: str, name: str, written: bytes) -> Row:
         """Store bytes durably; gives ``path`` (relative to the data folder) and ``sha256``."""
         ...
