@@ -19,6 +19,7 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
 from node.domain.profiles import is_profile_path
+from node.domain.retention import RetentionPolicy, Watermarks
 from node.domain.routing import OutputKind, Route, RouteChannel, SegmentationEncoding
 from node.domain.series import CompletionPolicy
 from node.inference.devices import DeviceName, Overflow, Precision, fault_of_precision
@@ -177,6 +178,27 @@ class DeliverySection(_Section):
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+class RetentionSection(_Section):
+    """``[retention]``."""
+
+    images_days: Annotated[float, Field(ge=0)] = 7.0
+    declined_days: Annotated[float, Field(ge=0)] = 14.0
+    failed_days: Annotated[float, Field(ge=0)] = 0.0
+    results_days: Annotated[float, Field(ge=0)] = 30.0
+    rejected_days: Annotated[float, Field(ge=0)] = 30.0
+    early_margin_gb: Annotated[float, Field(ge=0)] = 2.0
+    early_until_margin_gb: Annotated[float, Field(ge=0)] = 4.0
+
+    def policy(self) -> RetentionPolicy:
+        """Give for how many days what is kept."""
+        return RetentionPolicy(**self.model_dump(exclude={"early_margin_gb", "early_until_margin_gb"}))
+
+    def watermarks(self, minimum_free_gb: float) -> Watermarks:
+        """Give when the disk is low, and until when it stays so."""
+        below, until = minimum_free_gb + self.early_margin_gb, minimum_free_gb + self.early_until_margin_gb
+        return Watermarks(below=below * 1e9, until=until * 1e9)
+
+
 class HotFolderSection(_Section):
     """``[hot_folder]``."""
 
@@ -248,6 +270,7 @@ class Config(_Section):
     completion: CompletionSection = CompletionSection()
     contouring: ContouringSection = ContouringSection()
     delivery: DeliverySection = DeliverySection()
+    retention: RetentionSection = RetentionSection()
     archives: tuple[ArchiveSection, ...] = ()
     hot_folder: HotFolderSection = HotFolderSection()
     destinations: tuple[Destination, ...] = ()
@@ -373,6 +396,7 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         "archives": ArchiveSection,
         "contouring": ContouringSection,
         "delivery": DeliverySection,
+        "retention": RetentionSection,
         "hot_folder": HotFolderSection,
         "destinations": Destination,
         "routes": RouteSection,
@@ -395,6 +419,8 @@ def _dangling(config: Config) -> list[str]:
         faults.append(f"node.precision: {fault}")
     if config.receiver.processes > 1 and config.receiver.transport == "stock":
         faults.append("receiver: several processes need transport = 'spooling'")
+    if config.retention.early_until_margin_gb < config.retention.early_margin_gb:
+        faults.append("retention.early_until_margin_gb: less than early_margin_gb")
     destinations = [destination.name for destination in config.destinations]
     for kind, names in (
         ("destinations", destinations),

@@ -93,11 +93,11 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
 
 
 def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:
-    job, attempt = row["job"], row["attempt"]
-    if attempt >= RESOURCE_ATTEMPTS:
-        ledger.move_job(job, JobState.FAILED, reason=f"Internal error, {attempt} times; see the log.")
+    job, attempt, tries = row["job"], row["attempt"], row["tries"] + 1
+    if tries >= RESOURCE_ATTEMPTS:
+        ledger.move_job(job, JobState.FAILED, tries=tries, reason=f"Internal error, {tries} times; see the log.")
         return
     ledger.move_job(job, JobState.CONTOURING)  # its task may have ended before it said so
-    delay_s = retry_delay_s(attempt, first_s=10, longest_s=600)
+    delay_s = retry_delay_s(tries, first_s=10, longest_s=600)
     enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, delay_s, row["priority"]))
-    ledger.postpone_job(job, {"attempt": attempt + 1, "reason": "internal error"}, enqueue)
+    ledger.postpone_job(job, {"attempt": attempt + 1, "tries": tries, "reason": "internal error"}, enqueue)

@@ -41,6 +41,7 @@ from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver
 from node.adapters.storage_scu import store_best
 from node.adapters.tls import ServerIdentity, server_context
+from node.clearing import start_clearing
 from node.collecting import start_collecting
 from node.config import Config
 from node.dicom.file_meta import FileMeta
@@ -418,7 +419,7 @@ def _contourer(node: Node) -> Callable[[], None]:
     contourer = Contourer(
         ledger=node.ledger,
         queue=node.queue,
-        results=ResultStore(node.data_dir),
+        results=ResultStore(node.data_dir, minimum_free_gb=section.minimum_free_gb),
         loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
         open_model=_with_slot(open_model, section.device_id),
         forms=forms_of(node.config),
@@ -542,6 +543,7 @@ def _dispatch(node: Node) -> Callable[[], None]:
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
     if node.is_shared:
         threading.Thread(target=_hand_on_until, args=(stopping, node), daemon=True).start()
+    start_clearing(stopping, config, node.ledger)
 
     def stop() -> None:
         stopping.set()

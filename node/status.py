@@ -10,6 +10,7 @@ from rich.table import Table
 
 from node.adapters.ledger import Ledger
 from node.config import Config
+from node.disk_status import disk_lines, disk_status
 from node.domain.errors import SetupError
 from node.domain.habits import Habits, Lesson, habits_of
 from node.domain.jobs import (
@@ -30,14 +31,15 @@ Row = Mapping[str, Any]
 
 
 def read_status(config: Config) -> dict[str, Any]:
-    """Read series, jobs, deliveries and events from the ledger, as JSON values; the latest first.
+    """Read series, jobs, deliveries and events from the ledger, the latest first, and the disk, as JSON values.
 
     Raises
     ------
     SetupError
         No node has ever run with this data folder.
     """
-    return status_of(open_ledger(config))
+    ledger = open_ledger(config)
+    return {**status_of(ledger), "disk": disk_status(config, ledger, time.time())}
 
 
 def open_ledger(config: Config) -> Ledger:
@@ -120,8 +122,8 @@ def _without(row: Row, *keys: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in keys}
 
 
-def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
-    """Print every series with its jobs and their deliveries, then the events; one fact per line, never folded."""
+def print_status(status: Mapping[str, Any], console: Console) -> None:
+    """Print every series with its jobs and their deliveries, the events, the disk; one fact per line, never folded."""
     if not status["series"] and not status["events"]:
         console.print("Nothing was received yet.")
     for worker in status["workers"]:
@@ -137,6 +139,8 @@ def print_status(status: Mapping[str, list[Row]], console: Console) -> None:
                 _print(console, _delivery_line(delivery, job["outputs"]))
     for event in status["events"]:
         _print(console, f"{_clock(event['at'])} {event['kind']}, {event['subject']}: {event['text']}")
+    if "disk" in status:
+        _print(console, *disk_lines(status["disk"]))
 
 
 def print_states(console: Console) -> None:
@@ -181,6 +185,8 @@ def _series_lines(row: Row) -> Iterator[str]:
     yield f"  {row['state']}: {images} from {sender}, the last at {_clock(row['last_instance_at'])}"
     for reason in filter(None, [row["reason"], *row["evidence"]]):
         yield f"    {reason}"
+    if row["removed_at"] is not None:
+        yield f"    images were removed at {_clock(row['removed_at'])}"
     if row["look_again_at"] is not None:
         yield f"    looked at again at {_clock(row['look_again_at'])} at the latest"
     if row["left_out"]:

@@ -66,6 +66,8 @@ class World:
         self.has_archive = False
         self.asked: list[tuple[Sequence[str], str, str, int]] = []
         self.archive_answer: ArchiveAnswer | None = None
+        self.removed: tuple[float, Sequence[str]] | None = None
+        self.events: list[tuple[str, str, str]] = []
         for plane in grid(slices=count).planes if count else ():
             self.add(instance(plane, 100.0))
 
@@ -127,6 +129,15 @@ class World:
 
     def refused_of(self, series_uid: str) -> dict[str, str]:
         return self.refused
+
+    def removed_images(self, series_uid: str) -> tuple[float, Sequence[str]] | None:
+        return self.removed
+
+    def first_identity(self, series_uid: str) -> str:
+        return next((str(one["identity"]) for one in self.bodies.values()), "")
+
+    def note_event(self, kind: str, subject: str, text: str) -> None:
+        self.events.append((kind, subject, text))
 
     def latest_association(self) -> int:
         return len(self.endings)

@@ -84,9 +84,19 @@ def dataset_loader(folder: Path, files: Mapping[str, str]) -> Callable[[str], Da
         try:
             return pydicom.dcmread(folder / files[sop_instance_uid], force=True)
         except (*UNREADABLE, OSError) as error:
+            if _is_of_the_disk(error, folder):
+                reason = f"The file of instance {sop_instance_uid} cannot be read: {error.strerror}."  # type: ignore[union-attr]
+                raise ResourceError(reason, "Mount, or bring back, what is gone.") from error
             raise InputError(f"Instance {sop_instance_uid} is not readable: {type(error).__name__}.") from error
 
     return load
+
+
+def _is_of_the_disk(error: Exception, folder: Path) -> bool:
+    """Tell whether a disk or a share fails, or the whole folder is gone, so that the images may be whole still."""
+    if not isinstance(error, OSError) or error.errno is None:  # pydicom's own have no number
+        return False
+    return not isinstance(error, FileNotFoundError) or not folder.is_dir()
 
 
 def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[ReceivedInstance | Skipped]:

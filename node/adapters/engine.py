@@ -5,12 +5,15 @@ A task is a named function of small JSON arguments with a deterministic key; it 
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
+
+from node.domain.errors import StorageError
 
 # Pinned: by default the engine hashes the workflows' source, and after any change of it the jobs in flight would sit
 # untouched, without a word. Raise it only together with a workflow of a new name that finishes the old ones.
@@ -21,6 +24,11 @@ _POLL_S = 0.2
 
 # An explicit number always: the engine's default (0) goes before every explicit one.
 ROUTINE_PRIORITY = 10
+
+# Between two tries at a task for which the ledger cannot be used.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+# Between two looks for tasks that nobody is at; one that is seen by two of them is one.
+_TEND_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,22 +144,66 @@ class Worker:
         functions: Mapping[str, Callable[..., None]],
         maximum_starts: int | None,
     ) -> None:
+        self._executor_id = executor_id
+        self._closing = threading.Event()
+        # Keys of the tasks that this process is at.
+        self._running: set[str] = set()
         _start_engine(database, executor_id, log_level="WARNING")
         for name, function in functions.items():
-            DBOS.workflow(name=name, max_recovery_attempts=maximum_starts)(_as_workflow(name, function))
+            DBOS.workflow(name=name, max_recovery_attempts=maximum_starts)(self._as_workflow(name, function))
         DBOS.listen_queues(list(serves))
         DBOS.launch()
+        threading.Thread(target=self._tend, daemon=True).start()
 
     def close(self) -> None:
         """Stop taking tasks; a running one is finished by the next start."""
+        self._closing.set()
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
+    def _as_workflow(self, name: str, function: Callable[..., None]) -> Callable[..., None]:
+        def patient(*arguments: Any) -> None:
+            """Do the task; while the ledger cannot be used, nothing can be, and an end could not be written down."""
+            pause_s = _FIRST_PAUSE_S
+            while True:
+                try:
+                    return function(*arguments)
+                except StorageError:
+                    if self._closing.wait(pause_s):
+                        raise
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-def _as_workflow(name: str, function: Callable[..., None]) -> Callable[..., None]:
-    def workflow(*arguments: Any) -> None:
-        DBOS.run_step({"name": name}, function, *arguments)
+        def workflow(*arguments: Any) -> None:
+            key = str(DBOS.workflow_id)
+            self._running.add(key)
+            try:
+                DBOS.run_step({"name": name}, patient, *arguments)
+            finally:
+                self._running.discard(key)
 
-    return workflow
+        return workflow
+
+    def _tend(self) -> None:
+        """Begin anew what the engine thinks that we are at, and we are not.
+
+        Where the disk is full when a task begins or ends, the engine cannot write that down, and leaves it as running;
+        nobody would do it before the next start.
+        """
+        suspects: set[str] = set()
+        while not self._closing.wait(_TEND_EVERY_S):
+            try:
+                suspects = self._begin_anew(suspects)
+            except Exception:  # the database still cannot be used; another look will find it
+                suspects = set()
+
+    def _begin_anew(self, suspects: set[str]) -> set[str]:
+        """Begin those of the suspects anew that still are ones; gives the new suspects."""
+        pending = DBOS.list_workflows(
+            status="PENDING", executor_id=self._executor_id, load_input=False, load_output=False
+        )
+        left = {one.workflow_id: one.queue_name for one in pending if one.workflow_id not in self._running}
+        for key in suspects & left.keys():
+            DBOS.resume_workflow(key, queue_name=left.pop(key))
+        return set(left)
 
 
 def _start_engine(database: sa.Engine, executor_id: str, *, log_level: str) -> None:

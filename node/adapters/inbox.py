@@ -3,6 +3,7 @@
     <folder>/<Series Instance UID>/<SOP Instance UID>.<digest>.dcm   received
     <folder>/rejected/<digest>.dcm and <digest>.reason.txt          refused
     <folder>/.incoming/<writer>/<random>.part                       being written
+    <folder>/.removed/<Series Instance UID>                         set aside by whoever removes it (see `removal`)
 
 ``digest`` is the XXH3 of the data set in 16 hexadecimal digits. So the same data set sent again is the same file, and
 another data set under the same SOP Instance UID is another file: nothing is ever overwritten. The digest only makes a
@@ -272,7 +273,7 @@ class _OpenSeries:
     def _sync(self) -> None:
         file = self._file
         assert file is not None
-        if not os.fstat(file.descriptor).st_nlink:  # removed, and made anew by somebody else
+        if not file.is_at(self.folder):  # removed or set aside, and made anew by somebody else
             file = self._file = _Folder(self.folder)
         os.fsync(file.descriptor)
 
@@ -282,6 +283,14 @@ class _Folder:
 
     def __init__(self, folder: str) -> None:
         self.descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._here = os.fstat(self.descriptor)
+
+    def is_at(self, folder: str) -> bool:
+        """Tell whether this is the folder of that name; also where none is: what was set aside can be synced there."""
+        try:
+            return os.path.samestat(os.stat(folder), self._here)  # noqa: PTH116 - a Path would cost as much again
+        except FileNotFoundError:
+            return True
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):  # else it could not be opened

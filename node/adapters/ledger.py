@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.adapters import tables
+from node.adapters.clearing_rows import ClearingRows
 from node.adapters.delivery_rows import DeliveryRows
 from node.adapters.rows import Enqueue, Row
 from node.adapters.sender_rows import SenderRows
@@ -25,7 +26,7 @@ from node.domain.jobs import (
 )
 
 
-class Ledger(SenderRows, DeliveryRows):
+class Ledger(SenderRows, DeliveryRows, ClearingRows):
     """Everything that the node knows; every method is one transaction.
 
     The job that was begun here last changes only while it is in this worker's hands: whoever was frozen or cut off

@@ -48,6 +48,12 @@ _STATEMENTS: Mapping[int, tuple[str, ...]] = {
         "CREATE TABLE schema (version INTEGER NOT NULL PRIMARY KEY, made_by TEXT NOT NULL)",
         "INSERT INTO schema VALUES (2, '')",
     ),
+    3: (
+        "CREATE TABLE removal (series_uid TEXT NOT NULL PRIMARY KEY, file_names JSON NOT NULL, "
+        "association INTEGER NOT NULL)",
+        "CREATE TABLE disk (at FLOAT NOT NULL PRIMARY KEY, free BIGINT NOT NULL, images BIGINT NOT NULL, "
+        "results BIGINT NOT NULL, rejected BIGINT NOT NULL)",
+    ),
 }
 
 # Of the tables that were made before they had a version.

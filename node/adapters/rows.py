@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.adapters.migrations import migrate
-from node.domain.errors import ResourceError
+from node.domain.errors import StorageError
 
 # Enqueues work within the caller's transaction: (connection, queue, arguments).
 Enqueue = Callable[[sa.Connection], None]
@@ -34,7 +34,7 @@ class Rows:
     ------
     SetupError
         A later version of Delineate made the tables.
-    ResourceError
+    StorageError
         The database cannot be used just now.
     """
 
@@ -51,7 +51,7 @@ class Rows:
 
         Raises
         ------
-        ResourceError
+        StorageError
             The database is locked for too long or gone, or its disk is full or failed: the work is to be tried again.
         """
         try:
@@ -60,9 +60,9 @@ class Rows:
         except _PASSING as error:
             # The database's own words, of which the first line never quotes a value.
             said = str(error.orig).strip().partition("\n")[0]
-            raise ResourceError(f"The node's database cannot be used: {said}.") from error
+            raise StorageError(f"The node's database cannot be used: {said}.") from error
         except sa.exc.TimeoutError as error:
-            raise ResourceError("The node's database cannot be used: every connection to it is taken.") from error
+            raise StorageError("The node's database cannot be used: every connection to it is taken.") from error
 
     def _rows(self, query: sa.Select[Any]) -> list[Row]:
         with self._transaction() as connection:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TABLES = sa.MetaData()
 
@@ -199,6 +199,28 @@ worker = sa.Table(
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("doing", sa.Text, nullable=False, server_default=""),
+)
+
+# Images that were removed from the inbox and did not all come again.
+removal = sa.Table(
+    "removal",
+    TABLES,
+    sa.Column("series_uid", sa.Text, primary_key=True),
+    # Their names in the series' folder.
+    sa.Column("file_names", sa.JSON, nullable=False),
+    # The number of the latest association that had sent to the series by then.
+    sa.Column("association", sa.Integer, nullable=False),
+)
+
+# What the disk held from time to time, in bytes.
+disk = sa.Table(
+    "disk",
+    TABLES,
+    sa.Column("at", sa.Float, primary_key=True),
+    sa.Column("free", sa.BigInteger, nullable=False),
+    sa.Column("images", sa.BigInteger, nullable=False),
+    sa.Column("results", sa.BigInteger, nullable=False),
+    sa.Column("rejected", sa.BigInteger, nullable=False),
 )
 
 

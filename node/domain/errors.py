@@ -57,6 +57,12 @@ class ResourceError(NodeError):
     remedy_by_default = "Free memory or disk on this machine; the node goes on by itself."
 
 
+class StorageError(ResourceError):
+    """The disk or the database does not take what must be kept: no job's fault, so that none fails for it."""
+
+    remedy_by_default = "Free disk on this machine; the node goes on by itself."
+
+
 class VerificationError(NodeError):
     """A result does not say what the label map says: it is quarantined and never sent; the developers' turn."""
 

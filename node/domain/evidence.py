@@ -24,6 +24,15 @@ class ArchiveAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedImages:
+    """Images of a series that were here and were removed, as ``[retention]`` has it."""
+
+    # The day, for people.
+    on: str
+    sop_instance_uids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesFacts:
     """All that is known of a series at one moment."""
 
@@ -39,6 +48,9 @@ class SeriesFacts:
     archive: ArchiveAnswer | None = None
     # A person asked for the verdict at once.
     asked: bool = False
+    # Whose series this was when it was first contoured, as `identity_of` gives it; empty where it never was.
+    first_identity: str = ""
+    removed: RemovedImages | None = None
 
     @property
     def last_instance_at(self) -> float:
@@ -49,6 +61,12 @@ class SeriesFacts:
     def instance_count(self) -> int:
         """Give how many different SOP instances are here."""
         return len({instance.sop_instance_uid for instance in self.instances})
+
+    @property
+    def missing_since_removal(self) -> int:
+        """Give how many of the images that were removed did not come again."""
+        there = {instance.sop_instance_uid for instance in self.instances}
+        return len(self.removed.sop_instance_uids - there) if self.removed is not None else 0
 
     @property
     def lacking(self) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from node.domain.errors import InputError
 from node.domain.evidence import CompletionPolicy as CompletionPolicy  # noqa: PLC0414
 from node.domain.evidence import SeriesFacts as SeriesFacts  # noqa: PLC0414
 from node.domain.grid import Grid, Plane
-from node.domain.instance import ReceivedInstance
 from node.domain.patience import Wait, broken_words, wait_of
 from node.domain.stack import ROUNDING_MM, Obstacle, Stack
 from node.domain.stack import LeftOut as LeftOut  # noqa: PLC0414 - part of the manifest
+from node.domain.versions import Versions, identity_of, latest_versions
 from node.domain.volumes import NoVolume, Volumes, find_volumes
 
 
@@ -35,8 +35,11 @@ class SeriesManifest:
     # SOP Instance UID -> file name in the series' inbox folder, for every instance of the grid.
     files: Mapping[str, str]
     left_out: tuple[LeftOut, ...]
-    # Digest of the sorted (SOP Instance UID, pixel digest) of the grid's instances.
+    # Digest of the sorted (SOP Instance UID, pixel digest) of the grid's instances; where patient or study were
+    # corrected since the series was first contoured, of these too.
     fingerprint: str
+    # Of patient and study, as `identity_of` gives it; empty in manifests of former versions of Delineate.
+    identity: str = ""
     # What routes ask for, as the instance of the first plane states it.
     attributes: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,9 +89,15 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
     """
     if not facts.instances:
         return Stalled(reason="no instance was received")
-    shape = _lacks_refused(facts) or find_volumes(
-        facts.instances, minimum_slices=policy.minimum_slices, spacing_tolerance=policy.spacing_tolerance
-    )
+    versions = latest_versions(facts.instances)
+    shape: Volumes | Obstacle
+    if isinstance(versions, Obstacle):
+        shape = versions
+    else:
+        facts = replace(facts, instances=versions.instances)
+        shape = _lacks(facts) or find_volumes(
+            facts.instances, minimum_slices=policy.minimum_slices, spacing_tolerance=policy.spacing_tolerance
+        )
     facts = _since_last_verdict(facts, policy)
     wait = wait_of(facts, policy, shape)
     last = facts.last_instance_at
@@ -102,8 +111,9 @@ def assess(facts: SeriesFacts, now: float, policy: CompletionPolicy) -> Verdict:
         return Stalled(reason="; ".join(filter(None, [shape.reason, _short(facts), broken_words(facts.associations)])))
     if archive_has_more(facts):
         return Stalled(reason="; ".join(filter(None, [_short(facts), broken_words(facts.associations)])))
+    corrected = filter(None, [versions.said if isinstance(versions, Versions) else ""])
     try:
-        return _complete(facts, shape, (*wait.evidence, *_silence(facts, wait, silence_s)))
+        return _complete(facts, shape, (*corrected, *wait.evidence, *_silence(facts, wait, silence_s)))
     except InputError as error:
         return Stalled(reason=error.reason)
 
@@ -120,6 +130,7 @@ def manifest_to_json(manifest: SeriesManifest) -> dict[str, Any]:
         "files": dict(manifest.files),
         "left_out": [asdict(left) for left in manifest.left_out],
         "fingerprint": manifest.fingerprint,
+        "identity": manifest.identity,
         "attributes": dict(manifest.attributes),
     }
 
@@ -138,8 +149,13 @@ def _plane_from_json(values: Mapping[str, Any]) -> Plane:
     return Plane(**{**values, **lists})
 
 
-def _lacks_refused(facts: SeriesFacts) -> Obstacle | None:
-    """Say that an instance was refused and did not come again: without it the end of the stack may be missing."""
+def _lacks(facts: SeriesFacts) -> Obstacle | None:
+    """Say that an instance was here, or was refused, and did not come again: the end of the stack may be missing."""
+    if facts.removed is not None and (missing := facts.missing_since_removal):
+        return Obstacle(
+            reason=f"{missing} of the images that were here before were removed on {facts.removed.on}; they did not "
+            "come again: send the whole series"
+        )
     lacking = facts.lacking
     if not lacking:
         return None
@@ -240,18 +256,23 @@ def _manifest(facts: SeriesFacts, stack: Stack, no_images: tuple[LeftOut, ...]) 
         grid=Grid(planes=stack.planes),
         files={uid: instance.file_name for uid, instance in by_uid.items()},
         left_out=(*no_images, *stack.left_out),
-        fingerprint=_fingerprint(stack, facts.instances),
+        fingerprint=_fingerprint(stack, facts),
+        identity=identity_of(stack.instances),
         attributes=dict(first.attributes),
     )
 
 
-def _fingerprint(stack: Stack, instances: Iterable[ReceivedInstance]) -> str:
-    """Digest the instances of a stack; where it takes only some frames of one, these too."""
-    frames = {(one.sop_instance_uid, one.pixel_digest): len(one.planes) for one in instances}
+def _fingerprint(stack: Stack, facts: SeriesFacts) -> str:
+    """Digest the instances of a stack; where it takes only some frames of one, these too; and who it is of now."""
+    frames = {(one.sop_instance_uid, one.pixel_digest): len(one.planes) for one in facts.instances}
     lines = []
     for one in stack.instances:
         line = f"{one.sop_instance_uid}:{one.pixel_digest}"
         if len(one.planes) != frames[one.sop_instance_uid, one.pixel_digest]:
             line += ":" + ",".join(str(plane.frame_number) for plane in one.planes)
         lines.append(line)
+    identity = identity_of(stack.instances)
+    if facts.first_identity not in ("", identity):
+        # Contoured before as another patient's: what is made now must be another object, of the patient it is of now.
+        lines.append(f"identity:{identity}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

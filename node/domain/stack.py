@@ -105,7 +105,7 @@ def choose_stack(
         return Obstacle(reason=reason)
     kept, repeated, reason = _without_repeats(groups[0].slices)
     planes = ordered_along_normal([one.plane for one in kept])
-    reason = reason or _why_clash(kept) or _why_irregular(planes, minimum_slices, spacing_tolerance)
+    reason = reason or _why_irregular(planes, minimum_slices, spacing_tolerance)
     if reason:
         return Obstacle(reason=reason)
     return Stack(
@@ -297,14 +297,6 @@ def _why_not_the_same(level: Sequence[Placed]) -> str | None:
     if len(contents) > 1:
         return f"{len(contents)} different images at {where}"
     return None
-
-
-def _why_clash(kept: Sequence[Placed]) -> str | None:
-    digests: dict[str, set[str]] = {}
-    for one in kept:
-        digests.setdefault(one.plane.sop_instance_uid, set()).add(one.instance.pixel_digest)
-    clash = next((uid for uid, found in digests.items() if len(found) > 1), None)
-    return f"SOP Instance UID {clash} stands for different images" if clash else None
 
 
 # Regular, or not

@@ -3,6 +3,7 @@
 Holds no state that matters: what it remembers is read again from the files after a restart.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import assert_never
 from node.domain.associations import PASSED_ON_AFTER
 from node.domain.counts import ask_archive_at
 from node.domain.errors import InputError, place_of
-from node.domain.evidence import ArchiveAnswer
+from node.domain.evidence import ArchiveAnswer, RemovedImages
 from node.domain.habits import Habits, habits_of, lessons_of
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import SeriesState
@@ -28,6 +29,7 @@ from node.domain.series import (
     assess,
     manifest_to_json,
 )
+from node.domain.versions import several_contents
 from node.stages.gather import Gatherer
 from node.stages.new_jobs import job_of, superseded
 from node.stages.ports import Archives, Log, Queue, Row, SeriesFolder, SeriesLedger, all_of
@@ -44,6 +46,8 @@ class _Watched:
     associations: tuple[AssociationFact, ...] = ()
     instances: dict[str, ReceivedInstance] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    # Images of it that were removed and did not all come again.
+    removed: RemovedImages | None = None
     archive: ArchiveAnswer | None = None
     # Association -> instances of other series that it has sent since the last one of this series.
     elsewhere: dict[str, int] = field(default_factory=dict)
@@ -203,6 +207,8 @@ class Assembler:
             "evidence": [],
             "left_out": [],
         }
+        if watched.removed is not None and not _missing(watched):
+            known = {**known, "removed_at": None}
         match verdict:
             case Growing():
                 watched.look_again_at = verdict.look_again_at
@@ -219,6 +225,8 @@ class Assembler:
                     self._complete(series_uid, known, verdict, now)
             case _:
                 assert_never(verdict)
+        if said := several_contents(instances):
+            self._ledger.note_event("instances with several contents", series_uid, said)
         self._settled[series_uid] = watched.stamp
         del self._watched[series_uid]
         if known["study_uid"] is not None:
@@ -227,6 +235,7 @@ class Assembler:
     def _judge(self, series_uid: str, watched: _Watched, now: float) -> Verdict:
         try:
             self._read_new(series_uid, watched)
+            watched.removed = self._removed_of(series_uid)
             facts = SeriesFacts(
                 series_instance_uid=series_uid,
                 instances=tuple(watched.instances.values()),
@@ -236,6 +245,8 @@ class Assembler:
                 asks_archive=self._archives.knows(watched.senders),
                 archive=watched.archive,
                 asked=watched.asked,
+                first_identity=self._ledger.first_identity(series_uid),
+                removed=watched.removed,
             )
             policy = self._policy_of(facts)
             verdict = assess(facts, now, policy)
@@ -246,6 +257,13 @@ class Assembler:
             cause = error.strerror if isinstance(error, OSError) and error.strerror else fault
             reason = f"it cannot be judged ({cause}; see the log) and is looked at again and again"
             return Growing(look_again_at=now + _AFTER_A_FAULT_S, waiting_for=reason)
+
+    def _removed_of(self, series_uid: str) -> RemovedImages | None:
+        found = self._ledger.removed_images(series_uid)
+        if found is None:
+            return None
+        at, sop_instance_uids = found
+        return RemovedImages(on=_day(at), sop_instance_uids=frozenset(sop_instance_uids))
 
     def _habits_of(self, titles: Sequence[str]) -> dict[str, Habits]:
         lessons = {title: self._ledger.lessons_of(title) for title in titles}
@@ -341,6 +359,15 @@ class Assembler:
             return self._ledger.manifest(series_uid, fingerprint)["files"] if files is None else files
 
         return superseded(self._ledger.jobs_of(series_uid), jobs, known, files_of)
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(at))
+
+
+def _missing(watched: _Watched) -> bool:
+    there = {one.sop_instance_uid for one in watched.instances.values()}
+    return watched.removed is not None and not watched.removed.sop_instance_uids <= there
 
 
 def _with_unreadable(reason: str, unreadable: dict[str, str]) -> str:

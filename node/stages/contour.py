@@ -1,15 +1,25 @@
 """Contour: one job, from the stored images to stored objects and enqueued deliveries. May be killed anywhere."""
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 from pydicom import Dataset
 
 from node.dicom.headers import patient_digest
 from node.dicom.pixels import read_volume
 from node.domain.channels import Image
-from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError, place_of
+from node.domain.errors import (
+    InputError,
+    NodeError,
+    ResourceError,
+    SetupError,
+    StorageError,
+    VerificationError,
+    place_of,
+)
 from node.domain.forms import Forms
 from node.domain.jobs import UNFINISHED_JOBS, JobState, TransitionError, retry_delay_s
 from node.domain.series import SeriesManifest, manifest_from_json
@@ -23,8 +33,10 @@ from node.stages.course import Course, JobWatch, OvertimeError
 from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, Slot, all_of
 from node.stages.setbacks import set_back
 
-# A lack of memory or disk is tried again so often before a person must look.
+# A lack of memory, or a file that cannot be read, is tried again so often before a person must look.
 RESOURCE_ATTEMPTS = 6
+# So soon at the latest it is tried whether somebody made room, or mended the set-up.
+LONGEST_WAIT_S = 300.0
 
 # Gives the reader of a series' stored instances: (series, SOP Instance UID -> file name) -> reader.
 Loader = Callable[[str, Mapping[str, str]], Callable[[str], Dataset]]
@@ -117,6 +129,7 @@ class Contourer:
             self._set_back(row, reason)
 
     def _contour(self, row: Row, course: Course, queued_s: float) -> None:
+        self._results.require_room()  # before the work, not after it
         course.phase("read")
         manifest = manifest_from_json(self._ledger.manifest(row["series_uid"], row["fingerprint"]))
         loader = _telling(self._loader, course.progress)
@@ -188,25 +201,37 @@ class Contourer:
             for one in contoured.report[event]:
                 self._log(event, job=job, **one)
 
-    def _end(self, job: str, state: JobState, reason: str) -> None:
-        self._ledger.move_job(job, state, reason=reason)
+    def _end(self, job: str, state: JobState, reason: str, **facts: Any) -> None:
+        self._ledger.move_job(job, state, reason=reason, **facts)
         self._log(f"job {state}", job=job, reason=reason)
 
     def _postpone(self, row: Row, error: Exception) -> None:
-        job, attempt = row["job"], row["attempt"]
         reason = error.reason if isinstance(error, NodeError) else f"{type(error).__name__}: {error}"
-        # What our operator must mend may take days; a lack of memory that lasts is a job too large for this machine.
-        if attempt >= RESOURCE_ATTEMPTS and not isinstance(error, SetupError):
-            self._end(job, JobState.FAILED, f"{reason} ({attempt} tries)")
+        # What our operator must mend may take days, and so may a full disk.
+        if isinstance(error, SetupError) or _is_full(error):
+            self._again(row, reason, retry_delay_s(row["attempt"], first_s=10.0, longest_s=LONGEST_WAIT_S))
             return
-        delay_s = retry_delay_s(attempt, first_s=10.0, longest_s=600.0)
-        job, following = row["job"], attempt + 1
-        enqueue = self._queue.contour(job, attempt=following, delay_s=delay_s, priority=row["priority"])
-        self._ledger.postpone_job(job, {"reason": reason, "attempt": following}, enqueue)
+        # A lack of memory that lasts is a job too large for this machine.
+        tries = row["tries"] + 1
+        if tries >= RESOURCE_ATTEMPTS:
+            self._end(row["job"], JobState.FAILED, f"{reason} ({tries} tries)", tries=tries)
+            return
+        self._again(row, reason, retry_delay_s(tries, first_s=10.0, longest_s=LONGEST_WAIT_S), tries=tries)
+
+    def _again(self, row: Row, reason: str, delay_s: float, **facts: Any) -> None:
+        job, attempt = row["job"], row["attempt"] + 1
+        enqueue = self._queue.contour(job, attempt=attempt, delay_s=delay_s, priority=row["priority"])
+        self._ledger.postpone_job(job, {"reason": reason, "attempt": attempt, **facts}, enqueue)
         self._log("job waits", job=job, reason=reason, again_in_s=delay_s)
 
     def _set_back(self, row: Row, reason: str) -> None:
         set_back(row, reason, ledger=self._ledger, queue=self._queue, now=self._watch.now(), log=self._log)
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, StorageError) or (
+        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    )
 
 
 def _telling(loader: Loader, progress: Progress) -> Loader:

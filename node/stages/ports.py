@@ -237,6 +237,18 @@ class SeriesLedger(Protocol):
         """Give the reason of every refusal of a series' instances, by SOP Instance UID."""
         ...
 
+    def removed_images(self, series_uid: str) -> tuple[float, Sequence[str]] | None:
+        """Give when images of a series were removed, and their SOP Instance UIDs; None where all came again."""
+        ...
+
+    def first_identity(self, series_uid: str) -> str:
+        """Give whose the series was when it was first contoured; empty where it never was."""
+        ...
+
+    def note_event(self, kind: str, subject: str, text: str) -> None:
+        """Keep something that a person should find in ``status``."""
+        ...
+
     def latest_association(self) -> int:
         """Give the number of the latest association with a series."""
         ...
@@ -462,6 +474,10 @@ class Slot(Protocol):
 
 class ResultStore(Protocol):
     """Where finished objects are kept."""
+
+    def require_room(self) -> None:
+        """Raise StorageError where the disk is too low for results."""
+        ...
 
     def write(self, job: str, name: str, written: bytes) -> Row:
         """Store bytes durably; gives ``path`` (relative to the data folder) and ``sha256``."""

@@ -16,7 +16,7 @@ import node.results
 from node.adapters.model_store import ModelStore
 from node.adapters.onnx_session import OnnxPredictor, open_predictor
 from node.adapters.profile_store import load_profile
-from node.domain.errors import InputError, NodeError, ResourceError, SetupError, VerificationError
+from node.domain.errors import InputError, NodeError, ResourceError, SetupError, StorageError, VerificationError
 from node.domain.forms import Form
 from node.domain.jobs import JobState, TransitionError
 from node.domain.profiles import Profile
@@ -49,6 +49,7 @@ class World:
             "destinations": ["tps", "archive"],
             "run_number": 1,
             "attempt": attempt,
+            "tries": 0,
             "priority": 10,
             "state": state,
             "setbacks": [],
@@ -140,6 +141,9 @@ class World:
         return lambda transaction: transaction.append(("deliver", destination))
 
     # the result store
+    def require_room(self) -> None:
+        pass
+
     def write(self, job: str, name: str, written: bytes) -> dict[str, str]:
         self.written[name] = written
         return {"path": f"results/{name}", "sha256": "0"}
@@ -278,17 +282,56 @@ def test_a_fault_of_the_set_up_waits_until_it_is_mended(attempt: int) -> None:
     assert world.enqueued == [("contour", attempt + 1)]
 
 
-@pytest.mark.parametrize("error", [ResourceError("no memory"), MemoryError(), OSError(28, "No space left on device")])
-def test_a_lack_of_resources_is_tried_again_a_number_of_times(error: Exception) -> None:
-    first, last = World(), World(attempt=RESOURCE_ATTEMPTS, state=JobState.WAITING)
+@pytest.mark.parametrize("error", [ResourceError("no memory"), MemoryError(), FileNotFoundError(2, "No such file")])
+@pytest.mark.parametrize("attempt", [1, 99])
+def test_a_lack_of_memory_is_tried_again_a_number_of_times_whatever_else_was_waited_for(
+    error: Exception, attempt: int
+) -> None:
+    first, last = (World(attempt=attempt, state=JobState.WAITING) for _ in range(2))
+    last.row["tries"] = RESOURCE_ATTEMPTS - 1
 
-    first.contourer(open_model=failing(error))(JOB, 1)
-    last.contourer(open_model=failing(error))(JOB, RESOURCE_ATTEMPTS)
+    first.contourer(open_model=failing(error))(JOB, attempt)
+    last.contourer(open_model=failing(error))(JOB, attempt)
 
-    assert first.row["state"] == JobState.WAITING
-    assert first.enqueued == [("contour", 2)]
-    assert last.row["state"] == JobState.FAILED
-    assert str(RESOURCE_ATTEMPTS) in last.row["reason"]
+    assert (first.row["state"], first.row["tries"]) == (JobState.WAITING, 1)
+    assert first.enqueued == [("contour", attempt + 1)]
+    assert (last.row["state"], last.row["tries"]) == (JobState.FAILED, RESOURCE_ATTEMPTS)
+    assert last.row["reason"].endswith(f"({RESOURCE_ATTEMPTS} tries)")
+
+
+@pytest.mark.parametrize("attempt", [1, RESOURCE_ATTEMPTS, 999])
+@pytest.mark.parametrize("what", ["require_room", "write"])
+@pytest.mark.parametrize(
+    "full", [StorageError("The disk is low."), OSError(28, "No space left"), OSError(122, "Quota")]
+)
+def test_a_full_disk_is_waited_for_without_limit_and_counts_as_no_try(
+    attempt: int, what: str, full: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(attempt=attempt, state=JobState.WAITING)
+    world.row["tries"] = RESOURCE_ATTEMPTS - 1
+
+    def fail(*_: Any) -> dict[str, str]:
+        raise full
+
+    monkeypatch.setattr(world, what, fail)
+    world.contourer()(JOB, attempt)
+
+    assert (world.row["state"], world.row["tries"]) == (JobState.WAITING, RESOURCE_ATTEMPTS - 1)
+    assert world.row["reason"]
+    assert world.enqueued == [("contour", attempt + 1)]
+
+
+def test_a_job_does_no_work_whose_result_would_find_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+
+    def full() -> None:
+        raise StorageError("The disk is low.")
+
+    monkeypatch.setattr(world, "require_room", full)
+    world.contourer(load=failing(AssertionError("nothing is to be read")))(JOB, 1)
+
+    assert world.row["state"] == JobState.WAITING
+    assert world.beats == [""]
 
 
 def test_a_try_that_ended_its_process_is_made_again_with_the_reason_kept() -> None:

@@ -309,6 +309,13 @@ def test_an_unreadable_file_is_skipped_with_the_reason(tmp_path: Path) -> None:
     assert skipped == {"a.dcm": "Permission denied"}
 
 
+def test_a_folder_that_vanished_may_come_back(tmp_path: Path) -> None:
+    load: Callable[[str], Dataset] = dataset_loader(tmp_path / "not mounted", {"1.2": "1.dcm"})
+
+    with pytest.raises(ResourceError, match=r"instance 1\.2 cannot be read: No such file or directory"):
+        load("1.2")
+
+
 def test_a_file_that_vanished_is_the_senders_turn(tmp_path: Path) -> None:
     load: Callable[[str], Dataset] = dataset_loader(tmp_path, {"1.2": "gone.dcm"})
 

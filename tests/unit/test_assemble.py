@@ -185,6 +185,72 @@ def test_a_series_sent_again_whole_makes_no_second_job() -> None:
     assert world.jobs == jobs
 
 
+def corrected(one: ReceivedInstance | str, **changes: str) -> ReceivedInstance:
+    """Give an instance as it is sent again, with another header."""
+    assert isinstance(one, ReceivedInstance)
+    return replace(one, received_at=300.0, file_name=f"again-{one.file_name}", **changes)  # type: ignore[arg-type]
+
+
+def test_a_series_sent_again_with_a_corrected_patient_gets_a_result_of_that_patient() -> None:
+    world = World()
+    assembler = world.assembler()
+    assembler.tick(104.0)
+    jobs = set(world.jobs)
+
+    for one in list(world.files.values()):
+        world.add(corrected(one, patient_digest="the right patient"))
+    world.endings.append("released")
+    assembler.tick(310.0)
+
+    assert len(set(world.jobs) - jobs) == 2
+    assert set(world.manifests[0]["files"].values()) == {name for name in world.files if name.startswith("again-")}
+    said = "5 instances were sent again with the same pixels and another header: the version received last counts"
+    assert world.events == [("instances with several contents", SERIES, said)]
+    assert said in world.rows[SERIES]["evidence"]
+
+
+def test_another_image_under_the_same_uid_is_contoured_with_neither_and_reported() -> None:
+    world = World()
+    assembler = world.assembler()
+    assembler.tick(104.0)
+    jobs = dict(world.jobs)
+    one = next(iter(world.files.values()))
+
+    world.add(corrected(one, pixel_digest="other"))
+    world.endings.append("released")
+    assembler.tick(400.0)
+
+    assert isinstance(one, ReceivedInstance)
+    reason = f"SOP Instance UID {one.sop_instance_uid} stands for different images"
+    assert (world.rows[SERIES]["state"], world.rows[SERIES]["reason"]) == (SeriesState.DECLINED, reason)
+    assert world.events == [("instances with several contents", SERIES, reason)]
+    assert world.jobs == jobs
+
+
+def test_one_late_slice_of_a_series_that_was_removed_waits_and_is_not_contoured_alone() -> None:
+    world = World(count=6)
+    removed = [one.sop_instance_uid for one in world.files.values() if isinstance(one, ReceivedInstance)]
+    whole = dict(world.files)
+    world.rows[SERIES] = {"stamp": "6", "state": SeriesState.COMPLETE, "removed_at": 90_000.0}
+    world.removed = (90_000.0, removed)
+    name = next(iter(whole))
+    world.files = {name: whole[name]}
+    assembler = world.assembler()
+
+    assembler.tick(104.0)
+    waiting = world.rows[SERIES]["state"]
+    assembler.tick(400.0)
+    row = dict(world.rows[SERIES])
+    world.files = whole
+    assembler.tick(500.0)
+
+    assert waiting == SeriesState.RECEIVING
+    assert row["state"] == SeriesState.DECLINED
+    assert row["reason"].startswith("5 of the images that were here before were removed on 1970-01-0")
+    assert row["removed_at"] == 90_000.0
+    assert (world.rows[SERIES]["state"], world.rows[SERIES]["removed_at"]) == (SeriesState.COMPLETE, None)
+
+
 def test_a_missing_slice_is_declined_after_the_quiet_period_with_the_gap() -> None:
     world = World(count=6)
     del world.files[sorted(world.files, key=lambda name: world.files[name].planes[0].distance_mm)[2]]  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from node.config import (
     NodeSection,
     PeerSection,
     ReceiverSection,
+    RetentionSection,
     RouteSection,
     TlsSection,
     load,
@@ -26,6 +27,7 @@ from node.config import (
 )
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
+from node.domain.retention import Watermarks
 from node.resources import shipped
 
 SHIPPED = shipped("conf") / "node.toml"
@@ -68,6 +70,7 @@ def test_the_shipped_configuration_is_valid() -> None:
         ("archives", ArchiveSection),
         ("contouring", ContouringSection),
         ("delivery", DeliverySection),
+        ("retention", RetentionSection),
         ("hot_folder", HotFolderSection),
         ("destinations", Destination),
         ("routes", RouteSection),
@@ -345,3 +348,11 @@ def test_channels_are_tables_under_their_route() -> None:
 def test_every_slip_in_a_channel_is_named(channels: tuple[dict[str, Any], ...], said: str) -> None:
     with pytest.raises(SetupError, match=said):
         parse(with_channels(*channels))
+
+
+def test_the_disk_is_low_before_instances_are_refused() -> None:
+    marks = parse(minimal(node={"minimum_free_gb": 5}, retention={"early_margin_gb": 20, "early_until_margin_gb": 50}))
+
+    assert marks.retention.watermarks(5) == Watermarks(below=25e9, until=55e9)
+    with pytest.raises(SetupError, match=r"early_until_margin_gb: less than early_margin_gb"):
+        parse(minimal(retention={"early_margin_gb": 20, "early_until_margin_gb": 10}))

@@ -385,3 +385,20 @@ def test_a_series_folder_that_was_removed_and_made_anew_is_synced_anew(inbox: In
 
     assert (again.was_there, other.was_there) == (False, False)
     assert inbox.file_names(series) == sorted([again.file_name, other.file_name])
+
+
+def test_a_series_folder_that_was_set_aside_and_made_anew_by_another_process_is_the_one_that_is_synced(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = image()
+    changed.SeriesDescription = "changed"
+    series = store(inbox, arrival()).series_instance_uid
+    inbox.path(series).rename(tmp_path / "aside")
+    inbox.path(series).mkdir()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+
+    store(inbox, arrival(changed))
+
+    assert inbox.path(series).stat().st_ino in synced
+    assert (tmp_path / "aside").stat().st_ino not in synced
