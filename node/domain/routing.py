@@ -38,6 +38,8 @@ class Route:
     models: tuple[str, ...]
     outputs: tuple[OutputKind, ...]
     destinations: tuple[str, ...]
+    # Destinations hear also where no contours were made, and why.
+    negative_results: bool = False
     # Of models that take several images of one place, in their order; none for those that take one.
     channels: tuple[RouteChannel, ...] = ()
     # Jobs of a STAT route go before those of all others.
