@@ -5,20 +5,28 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pydicom import Dataset
+
+from node import __version__
 from node.adapters import confirmation_scu, stow
 from node.adapters.calling import Line, TlsLine
+from node.adapters.dicom_files import read_file, read_headers
+from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.result_folder import look_for_folder, store_in_folder
+from node.adapters.result_store import ResultStore
 from node.adapters.storage_scu import echo, store_best
 from node.adapters.tls import ClientIdentity, client_context
 from node.config import Config
 from node.destination_section import Destination
 from node.domain.delivery import SENDER, CommitmentReport, DeliveryPlan, StoreReceipt, sender_of
 from node.domain.errors import SetupError, place_of
+from node.domain.instance import ReceivedInstance
 from node.domain.routing import matches
 from node.log import log
 from node.queueing import DurableQueue
 from node.stages.deliver import Deliverer, RetryPolicy
+from node.stages.notify import Notifier
 from node.stages.outbox import OutboxWatch, WatchPolicy
 
 _TICK_S = 1.0
@@ -171,12 +179,48 @@ def watch_outbox(config: Config, ledger: Ledger, queue: DurableQueue, stopping: 
     threading.Thread(target=_watch_until, args=(stopping, watch.tick), name="outbox", daemon=True).start()
 
 
+def report_negative_results(
+    config: Config, ledger: Ledger, queue: DurableQueue, inbox: Inbox, stopping: threading.Event
+) -> None:
+    """Begin to report what ended without contours, in a thread of its own, until told to stop."""
+    notifier = Notifier(
+        ledger=ledger,
+        queue=queue,
+        results=ResultStore(config.node.data_dir),
+        files=_StoredFiles(inbox),
+        routes=[route.route() for route in config.routes],
+        device=(config.node.ae_title, __version__),
+        now=time.time,
+        log=log,
+    )
+    threading.Thread(target=_watch_until, args=(stopping, notifier.tick), name="notices", daemon=True).start()
+
+
+class _StoredFiles:
+    """The inbox, for reports on what is in it."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def names(self, series_uid: str) -> Sequence[str]:
+        """Name the stored instances of a series."""
+        return self._inbox.file_names(series_uid)
+
+    def instance(self, series_uid: str, name: str) -> ReceivedInstance:
+        """Read what routing looks at."""
+        return read_file(self._inbox.path(series_uid, name))
+
+    def headers(self, series_uid: str, names: Sequence[str]) -> Sequence[Dataset]:
+        """Read what a report needs of every instance; those that cannot be read are left out."""
+        return read_headers([self._inbox.path(series_uid, name) for name in names])
+
+
 def _watch_until(stopping: threading.Event, tick: Callable[[], None]) -> None:
     while not stopping.wait(_TICK_S):
         try:
             tick()
         except Exception as error:  # the stage's loop: a fault in one look must not end the next
-            log("watching the outbox failed", fault=type(error).__name__, at=place_of(error))
+            log("watching failed", what=threading.current_thread().name, fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
 
 

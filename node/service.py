@@ -38,7 +38,7 @@ from node.adapters.storage_scp import Receiver
 from node.adapters.tls import ServerIdentity, server_context
 from node.collecting import start_collecting
 from node.config import Config
-from node.delivering import asks_commitment, deliverer, hear_report, watch_outbox
+from node.delivering import asks_commitment, deliverer, hear_report, report_negative_results, watch_outbox
 from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
 from node.domain.delivery import SENDER, PeerAddress, sender_of
@@ -468,6 +468,7 @@ def _dispatcher(node: Node) -> Callable[[], None]:
     )
     stopping = threading.Event()
     watch_outbox(config, node.ledger, node.queue, stopping)
+    report_negative_results(config, node.ledger, node.queue, node.inbox, stopping)
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
 
     def stop() -> None:

@@ -8,7 +8,14 @@ import sqlalchemy as sa
 from node.adapters import tables
 from node.adapters.rows import Enqueue, Row, Rows
 from node.domain.delivery import CommitmentReport, failed_of
-from node.domain.jobs import DELIVERY_TRANSITIONS, UNFINISHED_DELIVERIES, DeliveryState, TransitionError
+from node.domain.jobs import (
+    DELIVERY_TRANSITIONS,
+    UNFINISHED_DELIVERIES,
+    DeliveryState,
+    JobState,
+    SeriesState,
+    TransitionError,
+)
 
 # A delivery's row as it was when this was decided, what changes of it, and its next try.
 Release = tuple[Mapping[str, Any], Mapping[str, Any], Enqueue]
@@ -99,6 +106,50 @@ class DeliveryRows(Rows):
         with self._transaction() as connection:
             connection.execute(sa.update(_delivery).where(*_is(job, destination)).values(alarmed_at=now))
             connection.execute(tables.insert(connection, tables.event).values(**values).on_conflict_do_nothing())
+
+    # Negative results ------------------------------------------------------------------------------------------------
+
+    def jobs_without_result(self, routes: Sequence[str], states: Sequence[JobState], since: float) -> list[Row]:
+        """Give the jobs of routes that came to one of these states since then."""
+        job = tables.job
+        ended = job.c.state.in_(states), job.c.route.in_(routes), job.c.updated_at > since
+        return self._rows(sa.select(job).where(*ended).order_by(job.c.updated_at))
+
+    def declined_series(self, since: float) -> list[Row]:
+        """Give the series that were declined since then."""
+        series = tables.series
+        ended = series.c.state == SeriesState.DECLINED, series.c.updated_at > since
+        return self._rows(sa.select(series).where(*ended).order_by(series.c.updated_at))
+
+    def add_notice(
+        self,
+        key: str,
+        outputs: Sequence[Mapping[str, Any]],
+        offers: Mapping[str, Sequence[Sequence[str]]],
+        enqueue: Enqueue,
+    ) -> None:
+        """Write a report and what is offered to each destination, and enqueue it, in one transaction."""
+        with self._transaction() as connection:
+            self._add_outputs(connection, key, outputs, offers)
+            enqueue(connection)
+
+    def _add_outputs(
+        self,
+        connection: sa.Connection,
+        job: str,
+        outputs: Sequence[Mapping[str, Any]],
+        offers: Mapping[str, Sequence[Sequence[str]]],
+    ) -> None:
+        """Write what was made, and its deliveries; what is there already is left as it is."""
+        now = self._now()
+        for output in outputs:
+            written = tables.insert(connection, tables.output).values(job=job, **output)
+            connection.execute(written.on_conflict_do_nothing())
+        for destination, offered in offers.items():
+            offer = {"offers": [list(one) for one in offered], "receipts": []}
+            fresh = {"state": DeliveryState.QUEUED, "attempt": 1, "created_at": now, "updated_at": now, **offer}
+            row = tables.insert(connection, _delivery).values(job=job, destination=destination, **fresh)
+            connection.execute(row.on_conflict_do_nothing())
 
     # Proof -----------------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ TYPE_3 = (
 # Patient Identity Removed is only allowed to say YES together with one of the methods.
 DEIDENTIFICATION = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 
+# All that a result inherits.
+INHERITED = (*TYPE_2, *TYPE_3, *DEIDENTIFICATION)
+
 # Enumerated values (PS3.3 C.7.1.1).
 PATIENT_SEXES = ("M", "F", "O")
 

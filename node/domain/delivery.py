@@ -12,6 +12,8 @@ Confirm = Literal["", "commitment", "find"]
 # What a route names in place of a destination: results go back to whoever sent the images.
 SENDER = "sender"
 
+_NOTICE = "notice"
+
 StoreOutcome = Literal["stored", "stored with warning", "refused"]
 
 
@@ -141,6 +143,17 @@ def sender_of(destination: str) -> str | None:
     """Give the AE title of a destination that is the sender of a series; None of any other."""
     kind, slash, calling_ae_title = destination.partition("/")
     return calling_ae_title if kind == SENDER and slash else None
+
+
+def notice_key(of: str, digest: str) -> str:
+    """Give what stands for a job in the deliveries of a negative result: of a job, or of a series without one."""
+    return f"{of}/{_NOTICE}-{digest}"
+
+
+def told_of(job: str) -> str | None:
+    """Give the job, or the series, of which a delivery tells that nothing came of it; None of any other delivery."""
+    of, slash, last = job.rpartition("/")
+    return of if slash and last.startswith(f"{_NOTICE}-") else None
 
 
 def is_under_way(delivery: Mapping[str, Any]) -> bool:

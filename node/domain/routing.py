@@ -101,6 +101,11 @@ def decide(routes: Sequence[Route], attributes: Mapping[str, str]) -> Accepted |
     return Declined(reason=_why_declined(checks), checks=checks)
 
 
+def would_take(routes: Sequence[Route], attributes: Mapping[str, str]) -> Route | None:
+    """Give the first route whose conditions hold, be it for several channels at once; None where there is none."""
+    return next((one.route for one in (check(route, attributes) for route in routes) if one.matches), None)
+
+
 def check(route: Route, attributes: Mapping[str, str]) -> RouteCheck:
     """Test every condition of one route and of its channels, and name each that fails."""
     reasons = _failing(route, attributes)

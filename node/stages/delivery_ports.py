@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pydicom import Dataset
+
 from node.domain.delivery import CommitmentReport, DeliveryPlan, StoreReceipt
-from node.domain.jobs import DeliveryState
+from node.domain.instance import ReceivedInstance
+from node.domain.jobs import DeliveryState, JobState
 from node.stages.ports import Enqueue, Row
 
 
@@ -114,4 +117,52 @@ class Carrier(Protocol):
         OSError
             A file cannot be read.
         """
+        ...
+
+
+class NoticeLedger(Protocol):
+    """The ledger as the stage that reports negative results sees it."""
+
+    def jobs_without_result(self, routes: Sequence[str], states: Sequence[JobState], since: float) -> Sequence[Row]:
+        """Give the jobs of routes that came to one of these states since then."""
+        ...
+
+    def declined_series(self, since: float) -> Sequence[Row]:
+        """Give the series that were declined since then."""
+        ...
+
+    def deliveries_of(self, job: str) -> Sequence[Row]:
+        """Give the deliveries of a job."""
+        ...
+
+    def manifest(self, series_uid: str, fingerprint: str) -> Row:
+        """Give the body of a manifest."""
+        ...
+
+    def add_notice(
+        self, key: str, outputs: Sequence[Row], offers: Mapping[str, Sequence[Sequence[str]]], enqueue: Enqueue
+    ) -> None:
+        """Write a report and what is offered to each destination, and enqueue it, in one transaction."""
+        ...
+
+
+class NoticeFiles(Protocol):
+    """The inbox as the stage that reports negative results sees it."""
+
+    def names(self, series_uid: str) -> Sequence[str]:
+        """Name the stored instances of a series."""
+        ...
+
+    def instance(self, series_uid: str, name: str) -> ReceivedInstance:
+        """Read what routing looks at.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
+        ...
+
+    def headers(self, series_uid: str, names: Sequence[str]) -> Sequence[Dataset]:
+        """Read what a report needs of every instance; those that cannot be read are left out."""
         ...
