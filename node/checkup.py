@@ -16,7 +16,8 @@ from node.adapters.query_scu import count_instances
 from node.adapters.spooling_check import fault_of_spooling
 from node.adapters.storage_scp import check_receiver
 from node.adapters.storage_scu import echo
-from node.config import ArchiveSection, Config, Destination
+from node.config import ArchiveSection, Config
+from node.destination_section import Destination
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.routing import Route, refuse_other_channels

@@ -11,28 +11,26 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
+from node.destination_section import Destination, faults_of_destinations
 from node.dicom.headers import ROUTING_KEYWORDS
 from node.dicom.storage import STORAGE_KEYWORDS
-from node.domain.delivery import PeerAddress
+from node.domain.delivery import SENDER
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
 from node.domain.profiles import is_profile_path
 from node.domain.retention import RetentionPolicy, Watermarks
-from node.domain.routing import OutputKind, Route, RouteChannel, SegmentationEncoding
+from node.domain.routing import OutputKind, Route, RouteChannel
 from node.domain.series import CompletionPolicy
 from node.inference.devices import DeviceName, Overflow, Precision, fault_of_precision
+from node.sections import AETitle, Name, Port, Section
 
 
 def _as_patterns(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-# PS3.5 6.2: AE is at most 16 characters of the default repertoire without backslash; not only spaces.
-AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_as_patterns), Field(min_length=1)]
 Conditions = dict[str, Patterns]
 
@@ -59,11 +57,7 @@ StorageClass = Annotated[str, AfterValidator(_as_storage_class)]
 MOST_THREADS = 256
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class NodeSection(_Section):
+class NodeSection(Section):
     """``[node]``."""
 
     ae_title: AETitle = "DELINEATE"
@@ -82,7 +76,7 @@ class NodeSection(_Section):
     log_format: Literal["text", "json"] = "text"
 
 
-class TlsSection(_Section):
+class TlsSection(Section):
     """``[receiver.tls]``."""
 
     port: Port = 2762
@@ -92,7 +86,7 @@ class TlsSection(_Section):
     only: bool = False
 
 
-class ReceiverSection(_Section):
+class ReceiverSection(Section):
     """``[receiver]``."""
 
     require_called_ae_title: bool = False
@@ -109,7 +103,7 @@ class ReceiverSection(_Section):
     tls: TlsSection | None = None
 
 
-class PeerSection(_Section):
+class PeerSection(Section):
     """One ``[[peers]]`` entry."""
 
     name: Name
@@ -117,6 +111,9 @@ class PeerSection(_Section):
     addresses: Networks = ()
     may_send: tuple[StorageClass, ...] = ()
     maximum_associations: Annotated[int, Field(ge=1)] | None = None
+    # Where results go that are returned to it.
+    host: str | None = None
+    port: Port | None = None
 
     def peer(self) -> Peer:
         """Give the value that admission decides on."""
@@ -129,7 +126,7 @@ class PeerSection(_Section):
         )
 
 
-class CompletionSection(_Section):
+class CompletionSection(Section):
     """``[completion]``."""
 
     settle_s: Annotated[float, Field(ge=0)] = 3.0
@@ -144,7 +141,7 @@ class CompletionSection(_Section):
         return CompletionPolicy(**self.model_dump())
 
 
-class RouteCompletion(_Section):
+class RouteCompletion(Section):
     """What a route changes of ``[completion]``: ``completion = { quiet_period_s = 30 }``."""
 
     settle_s: Annotated[float, Field(ge=0)] | None = None
@@ -152,7 +149,7 @@ class RouteCompletion(_Section):
     new_senders: Literal["wait", "settle"] | None = None
 
 
-class ArchiveSection(_Section):
+class ArchiveSection(Section):
     """One ``[[archives]]`` entry."""
 
     calling_ae_titles: Patterns
@@ -162,23 +159,26 @@ class ArchiveSection(_Section):
     timeout_s: Annotated[float, Field(gt=0, le=25)] = 5.0
 
 
-class ContouringSection(_Section):
+class ContouringSection(Section):
     """``[contouring]``."""
 
     stall_s: Annotated[float, Field(ge=1)] = 900.0
     timeout_s: Annotated[float, Field(ge=0)] = 21_600.0
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """``[delivery]``."""
 
     first_retry_s: Annotated[float, Field(gt=0)] = 5.0
     longest_retry_s: Annotated[float, Field(gt=0)] = 3600.0
     give_up_after_days: Annotated[float, Field(gt=0)] = 30.0
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    probe_s: Annotated[float, Field(gt=0)] = 30.0
+    alarm_after_hours: Annotated[float, Field(gt=0)] = 4.0
+    commitment_timeout_minutes: Annotated[float, Field(gt=0)] = 60.0
 
 
-class RetentionSection(_Section):
+class RetentionSection(Section):
     """``[retention]``."""
 
     images_days: Annotated[float, Field(ge=0)] = 7.0
@@ -199,7 +199,7 @@ class RetentionSection(_Section):
         return Watermarks(below=below * 1e9, until=until * 1e9)
 
 
-class HotFolderSection(_Section):
+class HotFolderSection(Section):
     """``[hot_folder]``."""
 
     # Without it there is none.
@@ -209,26 +209,7 @@ class HotFolderSection(_Section):
     rescan_s: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Destination(_Section):
-    """One ``[[destinations]]`` entry: a DICOM application entity, or a folder."""
-
-    name: Name
-    ae_title: AETitle | None = None
-    host: str | None = None
-    port: Port | None = None
-    calling_ae_title: AETitle | None = None
-    folder: Path | None = None
-    profile: str = "generic"
-    segmentation: SegmentationEncoding = "binary"
-
-    def address(self) -> PeerAddress:
-        """Give where to call; only of a destination that is no folder."""
-        if self.ae_title is None or self.host is None or self.port is None:
-            raise ValueError(f"destination {self.name} is a folder")
-        return PeerAddress(name=self.name, ae_title=self.ae_title, host=self.host, port=self.port)
-
-
-class ChannelSection(_Section):
+class ChannelSection(Section):
     """One ``[[routes.channels]]`` entry."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
@@ -240,7 +221,7 @@ class ChannelSection(_Section):
         return RouteChannel(name=self.name, when=self.when, unless=self.unless)
 
 
-class RouteSection(_Section):
+class RouteSection(Section):
     """One ``[[routes]]`` entry."""
 
     name: Name
@@ -249,6 +230,7 @@ class RouteSection(_Section):
     models: Annotated[tuple[Name, ...], Field(min_length=1)]
     outputs: Annotated[tuple[OutputKind, ...], Field(min_length=1)] = ("rtstruct", "seg")
     destinations: Annotated[tuple[Name, ...], Field(min_length=1)]
+    negative_results: bool = False
     channels: tuple[ChannelSection, ...] = ()
     priority: Literal["routine", "stat"] = "routine"
     completion: RouteCompletion = RouteCompletion()
@@ -261,7 +243,7 @@ class RouteSection(_Section):
         return Route(**simple, channels=tuple(one.channel() for one in self.channels))
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration file."""
 
     node: NodeSection = NodeSection()
@@ -333,7 +315,8 @@ def _with_absolute_folders(config: Config) -> Config:
             "receiver": config.receiver.model_copy(update={"tls": tls}),
             "hot_folder": _with_absolute_folder(config.hot_folder),
             "destinations": tuple(
-                _with_absolute_profile(_with_absolute_folder(destination)) for destination in config.destinations
+                _with_absolute_files(_with_absolute_profile(_with_absolute_folder(destination)))
+                for destination in config.destinations
             ),
         }
     )
@@ -352,6 +335,12 @@ def _with_absolute_profile(destination: Destination) -> Destination:
     return destination.model_copy(update={"profile": str(Path(destination.profile).absolute())})
 
 
+def _with_absolute_files(destination: Destination) -> Destination:
+    named = ("tls_ca", "tls_certificate", "tls_key", "token_file", "login_file")
+    files = {key: path for key in named if (path := getattr(destination, key)) is not None}
+    return destination.model_copy(update={key: path.absolute() for key, path in files.items()})
+
+
 def parse(values: dict[str, Any]) -> Config:
     """Validate configuration values as ``tomllib`` gives them.
 
@@ -367,7 +356,7 @@ def parse(values: dict[str, Any]) -> Config:
             _fault(details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()
         ]
         raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY) from error
-    faults = [*_dangling(config), *_unaddressed(config), *_overlapping(config)]
+    faults = [*_dangling(config), *faults_of_destinations(config.destinations), *_overlapping(config)]
     if faults:
         raise SetupError("\n".join(f"  {fault}" for fault in faults), REMEDY)
     return config
@@ -430,7 +419,7 @@ def _dangling(config: Config) -> list[str]:
         faults += [f"{kind}: the name {name!r} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
     for route in config.routes:
         for name in route.destinations:
-            if name not in destinations:
+            if name not in (*destinations, SENDER):
                 faults.append(
                     f"routes.{route.name}: no destination {name!r}{_nearest(name, destinations or ['(none)'])}"
                 )
@@ -450,20 +439,6 @@ def _wrong_channels(route: RouteSection) -> list[str]:
     faults = [f"routes.{route.name}.channels: the name {name!r} is there twice" for name in twice]
     if len(names) == 1:
         faults.append(f"routes.{route.name}.channels: one alone; a model that takes one image needs none")
-    return faults
-
-
-def _unaddressed(config: Config) -> list[str]:
-    """Name destinations that are neither a folder nor an application entity, or both."""
-    faults = []
-    for one in config.destinations:
-        called = {"ae_title": one.ae_title, "host": one.host, "port": one.port}
-        if one.folder is None:
-            faults += [f"destinations.{one.name}.{key}: missing" for key, value in called.items() if value is None]
-        else:
-            called["calling_ae_title"] = one.calling_ae_title
-            there = [key for key, value in called.items() if value is not None]
-            faults += [f"destinations.{one.name}.{key}: a folder has none; give one or the other" for key in there]
     return faults
 
 

@@ -30,9 +30,11 @@ class DurableQueue:
         """Enqueue the contouring of a job; the smaller priority goes first."""
         return partial(_enqueue, self.tasks, contour_task(job, attempt, delay_s, priority))
 
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue one try of a delivery."""
-        return partial(_enqueue, self.tasks, deliver_task(job, destination, attempt, delay_s))
+    def deliver(
+        self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0, via: str | None = None
+    ) -> Enqueue:
+        """Enqueue one try of a delivery, at another destination where ``via`` names one."""
+        return partial(_enqueue, self.tasks, deliver_task(job, destination, attempt, delay_s, via))
 
 
 def _enqueue(tasks: Tasks, task: Task, connection: Any) -> None:
@@ -45,13 +47,14 @@ def contour_task(job: str, attempt: int, delay_s: float = 0.0, priority: int = P
     return Task(queue=CONTOUR, key=key, arguments=(job, attempt), delay_s=delay_s, priority=int(priority))
 
 
-def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0) -> Task:
+def deliver_task(job: str, destination: str, attempt: int, delay_s: float = 0.0, via: str | None = None) -> Task:
     """Give the task of one try of a delivery."""
     return Task(
         queue=DELIVER,
         key=f"{DELIVER}/{job}/{destination}/{attempt}",
         arguments=(job, destination, attempt),
-        partition=destination,
+        # Of who is called: whoever does not answer holds up nobody else.
+        partition=via or destination,
         delay_s=delay_s,
     )
 
@@ -82,14 +85,17 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
     for key, row in deliveries.items():
         job, destination, attempt = row["job"], row["destination"], row["attempt"]
         if key not in known:
-            tasks.enqueue_now(deliver_task(job, destination, attempt))
+            tasks.enqueue_now(deliver_task(job, destination, attempt, via=row["via"]))
         elif known[key] in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
             delay_s = retry_delay_s(
                 attempt, first_s=config.delivery.first_retry_s, longest_s=config.delivery.longest_retry_s
             )
             facts = {"attempt": attempt + 1, "next_attempt_at": time.time() + delay_s, "reason": "internal error"}
-            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, delay_s))
-            ledger.move_delivery(job, destination, DeliveryState.WAITING, facts, enqueue)
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, delay_s, row["via"]))
+            # What was delivered stays so: its proof is asked for again.
+            is_sent = row["state"] == DeliveryState.DELIVERED
+            state = DeliveryState.DELIVERED if is_sent else DeliveryState.WAITING
+            ledger.move_delivery(job, destination, state, facts, enqueue)
 
 
 def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:

@@ -34,19 +34,18 @@ from node.adapters.processes import (
 from node.adapters.profile_store import load_profile
 from node.adapters.pulse import Pulse, ending_path, read_ending
 from node.adapters.query_scu import count_instances
-from node.adapters.result_folder import store_in_folder
 from node.adapters.result_store import ResultStore
 from node.adapters.scp_settings import ReceiverSettings, TlsDoor
 from node.adapters.spooling import TransportLimits
 from node.adapters.storage_scp import Receiver
-from node.adapters.storage_scu import store_best
 from node.adapters.tls import ServerIdentity, server_context
 from node.clearing import start_clearing
 from node.collecting import start_collecting
 from node.config import Config
+from node.delivering import asks_commitment, deliverer, hear_report, report_negative_results, watch_outbox
 from node.dicom.file_meta import FileMeta
 from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
-from node.domain.delivery import PeerAddress, StoreReceipt
+from node.domain.delivery import SENDER, PeerAddress, sender_of
 from node.domain.errors import SetupError, place_of
 from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
@@ -59,7 +58,6 @@ from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
 from node.stages.contour import Contourer, OpenModel
 from node.stages.course import JobWatch
-from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.receive import ReceiveLimits, begin
 
 Role = Literal["receiver", "contourer", "dispatcher", "collector"]
@@ -291,6 +289,7 @@ def _receiver(node: Node) -> Callable[[], None]:
         receiver_settings(node.config, name=node.name, is_first=node.process == "receiver"),
         begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
         observer=LedgerObserver(node.ledger),
+        hear_report=partial(hear_report, node.ledger) if asks_commitment(node.config) else None,
     )
     receiver.start()
     return receiver.stop
@@ -474,12 +473,24 @@ def forms_of(config: Config) -> Callable[[Sequence[str]], Forms]:
     refuse_namesakes(forms)
 
     def forms_of_destinations(names: Sequence[str]) -> Forms:
+        forms.update({name: _form_of_sender(config, name, forms) for name in names if _is_sender(name)})
         for name in names:
             if name not in forms:
                 raise SetupError(f"The configuration has no destination {name!r} any more.", "Add it again.")
         return {name: forms[name] for name in names}
 
     return forms_of_destinations
+
+
+def _is_sender(destination: str) -> bool:
+    return destination == SENDER or sender_of(destination) is not None
+
+
+def _form_of_sender(config: Config, destination: str, forms: Forms) -> Form:
+    """Give what a sender wants where it is a destination, too; else what everybody takes."""
+    named = (one.name for one in config.destinations if one.ae_title == sender_of(destination))
+    name = next(named, None)
+    return Form(profile=load_profile("generic")) if name is None else forms[name]
 
 
 def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callable[[str], OpenModel]:
@@ -518,28 +529,17 @@ def _dispatch(node: Node) -> Callable[[], None]:
         read_instance=read_file,
         log=log,
     )
-    deliverer = Deliverer(
-        ledger=node.ledger,
-        queue=node.queue,
-        store=partial(_store, config),
-        policy=RetryPolicy(
-            first_retry_s=config.delivery.first_retry_s,
-            longest_retry_s=config.delivery.longest_retry_s,
-            give_up_after_s=config.delivery.give_up_after_days * 86_400,
-        ),
-        results=node.data_dir,
-        now=time.time,
-        log=log,
-    )
     worker = Worker(
         node.database,
         # The same for whoever leads: who leads next goes on with what the one before left.
         executor_id="dispatcher-0",
         serves=[DELIVER],
-        functions={DELIVER: deliverer},
+        functions={DELIVER: deliverer(config, node.ledger, node.queue)},
         maximum_starts=None,
     )
     stopping = threading.Event()
+    watch_outbox(config, node.ledger, node.queue, stopping)
+    report_negative_results(config, node.ledger, node.queue, node.inbox, stopping)
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
     if node.is_shared:
         threading.Thread(target=_hand_on_until, args=(stopping, node), daemon=True).start()
@@ -574,21 +574,6 @@ def archive_desk(config: Config) -> ArchiveDesk:
         )
 
     return ArchiveDesk(archives, count=count, now=time.time, log=log)
-
-
-def _store(config: Config, destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
-    found = [one for one in config.destinations if one.name == destination]
-    if not found:
-        raise SetupError(f"The configuration has no destination {destination!r} any more.")
-    peer = found[0]
-    if peer.folder is not None:
-        return store_in_folder(peer.name, peer.folder, offers[0])  # a folder takes everything
-    return store_best(
-        peer.address(),
-        offers,
-        calling_ae_title=peer.calling_ae_title or config.node.ae_title,
-        timeout_s=config.delivery.timeout_s,
-    )
 
 
 def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node) -> None:

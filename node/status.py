@@ -11,6 +11,7 @@ from rich.table import Table
 from node.adapters.ledger import Ledger
 from node.config import Config
 from node.disk_status import disk_lines, disk_status
+from node.domain.delivery import is_under_way, told_of
 from node.domain.errors import SetupError
 from node.domain.habits import Habits, Lesson, habits_of
 from node.domain.jobs import (
@@ -20,6 +21,7 @@ from node.domain.jobs import (
     JOB_TRANSITIONS,
     SERIES_STATES,
     SERIES_TRANSITIONS,
+    DeliveryState,
     StateMeaning,
     short_id,
 )
@@ -129,6 +131,10 @@ def print_status(status: Mapping[str, Any], console: Console) -> None:
     for worker in status["workers"]:
         _print(console, _worker_line(worker))
     jobs, deliveries = _by(status["jobs"], "series_uid"), _by(status["deliveries"], "job")
+    told: dict[str, list[Row]] = {}
+    for delivery in status["deliveries"]:
+        if (of := told_of(delivery["job"])) is not None:
+            told.setdefault(of, []).append(delivery)
     for series in status["series"]:
         _print(console, *_series_lines(series))
         own = jobs.get(series["series_uid"], [])
@@ -136,7 +142,11 @@ def print_status(status: Mapping[str, Any], console: Console) -> None:
         for job in own:
             _print(console, *_job_lines(job, f", volume {job['fingerprint'][:8]}" if several else ""))
             for delivery in deliveries.get(job["job"], []):
-                _print(console, _delivery_line(delivery, job["outputs"]))
+                _print(console, *_delivery_lines(delivery, job["outputs"]))
+            for report in told.get(job["job"], []):
+                _print(console, "    no contours; reported", *_delivery_lines(report, _report_of(report)))
+        for report in told.get(series["series_uid"], []):
+            _print(console, "    not contoured; reported", *_delivery_lines(report, _report_of(report)))
     for event in status["events"]:
         _print(console, f"{_clock(event['at'])} {event['kind']}, {event['subject']}: {event['text']}")
     if "disk" in status:
@@ -223,13 +233,36 @@ def _progress(row: Row) -> str:
     return f": {row['progress']}, {max(0.0, time.time() - row['progress_at']):.0f} s ago"
 
 
-def _delivery_line(row: Row, outputs: Iterable[Row]) -> str:
+def _delivery_lines(row: Row, outputs: Iterable[Row]) -> Iterator[str]:
     # Of a structure set's form the profile; the encoding of the segmentation beside it is said there.
     kinds = {one["sop_instance_uid"]: f"{one['kind'].upper()} ({one['form'].split(', ')[0]})" for one in outputs}
-    tries = f" after {row['attempt']} tries" if row["attempt"] > 1 and row["next_attempt_at"] is None else ""
-    again = f", try {row['attempt']} at {_clock(row['next_attempt_at'])}" if row["next_attempt_at"] is not None else ""
+    # To ask for a proof is no try to send.
+    has_tried = row["attempt"] > 1 and row["next_attempt_at"] is None and not row["confirmation"]
+    tries = f" after {row['attempt']} tries" if has_tried else ""
+    is_waiting = row["next_attempt_at"] is not None and row["state"] != DeliveryState.DELIVERED
+    again = f", try {row['attempt']} at {_clock(row['next_attempt_at'])}" if is_waiting else ""
+    via = f" via {row['via']}" if row["via"] else ""
     said = [row["reason"], *(_answer(one, kinds) for one in row["receipts"])]
-    return f"    to {row['destination']}: {row['state']}{tries}{again}; {'; '.join(filter(None, said))}".rstrip("; ")
+    yield f"    to {row['destination']}{via}: {row['state']}{tries}{again}; {'; '.join(filter(None, said))}".rstrip(
+        "; "
+    )
+    if row["confirmation"]:
+        yield f"      {_proof(row)}"
+    if row["alarmed_at"] is not None and is_under_way(row):
+        yield f"      overdue since {_clock(row['alarmed_at'])}"
+
+
+def _report_of(delivery: Row) -> list[Row]:
+    return [{"sop_instance_uid": uid, "kind": "sr", "form": "Basic Text"} for uid in delivery["offers"][0]]
+
+
+def _proof(row: Row) -> str:
+    by = {"commitment": "Storage Commitment", "find": "C-FIND"}[row["confirmation"]["by"]]
+    if row["confirmed_at"] is not None:
+        return f"confirmed by {by} at {_clock(row['confirmed_at'])}"
+    if row["next_attempt_at"] is None:
+        return f"not confirmed by {by}"
+    return f"not confirmed by {by} yet, asked again at {_clock(row['next_attempt_at'])} at the latest"
 
 
 def _answer(receipt: Row, kinds: Mapping[str, str]) -> str:

@@ -208,5 +208,7 @@ class World:
         self.priorities[job] = priority
         return lambda transaction: transaction.append(job)
 
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+    def deliver(
+        self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0, via: str | None = None
+    ) -> Callable[[Any], None]:
         raise AssertionError("assembling delivers nothing")

@@ -1,13 +1,24 @@
 """What was made of a job, and what became of it at each destination."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from node.adapters import tables
 from node.adapters.rows import Enqueue, Row, Rows
-from node.domain.jobs import DELIVERY_TRANSITIONS, UNFINISHED_DELIVERIES, DeliveryState, TransitionError
+from node.domain.delivery import CommitmentReport, failed_of
+from node.domain.jobs import (
+    DELIVERY_TRANSITIONS,
+    UNFINISHED_DELIVERIES,
+    DeliveryState,
+    JobState,
+    SeriesState,
+    TransitionError,
+)
+
+# A delivery's row as it was when this was decided, what changes of it, and its next try.
+Release = tuple[Mapping[str, Any], Mapping[str, Any], Enqueue]
 
 
 class DeliveryRows(Rows):
@@ -34,12 +45,11 @@ class DeliveryRows(Rows):
 
     def deliveries_of(self, job: str) -> list[Row]:
         """Give the deliveries of a job."""
-        own = sa.select(tables.delivery).where(tables.delivery.c.job == job)
-        return self._rows(own.order_by(tables.delivery.c.destination))
+        return self._rows(sa.select(_delivery).where(_delivery.c.job == job).order_by(_delivery.c.destination))
 
     def unfinished_deliveries(self) -> list[Row]:
-        """Give every delivery that has tries left."""
-        return self._rows(sa.select(tables.delivery).where(tables.delivery.c.state.in_(UNFINISHED_DELIVERIES)))
+        """Give every delivery that has a try before it, the oldest first."""
+        return self._rows(sa.select(_delivery).where(_UNDER_WAY).order_by(_delivery.c.created_at))
 
     def move_delivery(
         self,
@@ -64,19 +74,129 @@ class DeliveryRows(Rows):
             The delivery is where no way leads to that state.
         """
         allowed = [before for before, following in DELIVERY_TRANSITIONS.items() if state in following]
-        there = sa.true() if at_attempt is None else tables.delivery.c.attempt == at_attempt
+        there = sa.true() if at_attempt is None else _delivery.c.attempt == at_attempt
         with self._transaction() as connection:
             moved = connection.execute(
-                sa.update(tables.delivery)
-                .where(
-                    tables.delivery.c.job == job,
-                    tables.delivery.c.destination == destination,
-                    tables.delivery.c.state.in_(allowed),
-                    there,
-                )
+                sa.update(_delivery)
+                .where(*_is(job, destination), _delivery.c.state.in_(allowed), there)
                 .values(state=state, updated_at=self._now(), **facts)
             ).rowcount
             if not moved:
                 raise TransitionError(f"delivery of {job} to {destination} cannot become {state}")
             if enqueue is not None:
                 enqueue(connection)
+
+    def release_deliveries(self, releases: Sequence[Release]) -> int:
+        """Let waiting deliveries have their next try now; those that moved meanwhile are left alone. Gives how many."""
+        now = self._now()
+        released = 0
+        with self._transaction() as connection:
+            for row, facts, enqueue in releases:
+                of_row = (*_is(row["job"], row["destination"]), _delivery.c.attempt == row["attempt"])
+                values = {**facts, "attempt": row["attempt"] + 1, "next_attempt_at": now, "updated_at": now}
+                if connection.execute(sa.update(_delivery).where(*of_row, _UNDER_WAY).values(**values)).rowcount:
+                    enqueue(connection)
+                    released += 1
+        return released
+
+    def alarm_delivery(self, job: str, destination: str, text: str) -> None:
+        """Tell people, once, that a delivery is overdue."""
+        now = self._now()
+        values = {"at": now, "kind": "delivery overdue", "subject": f"{job} to {destination}", "text": text}
+        with self._transaction() as connection:
+            connection.execute(sa.update(_delivery).where(*_is(job, destination)).values(alarmed_at=now))
+            connection.execute(tables.insert(connection, tables.event).values(**values).on_conflict_do_nothing())
+
+    # Negative results ------------------------------------------------------------------------------------------------
+
+    def jobs_without_result(self, routes: Sequence[str], states: Sequence[JobState], since: float) -> list[Row]:
+        """Give the jobs of routes that came to one of these states since then."""
+        job = tables.job
+        ended = job.c.state.in_(states), job.c.route.in_(routes), job.c.updated_at > since
+        return self._rows(sa.select(job).where(*ended).order_by(job.c.updated_at))
+
+    def declined_series(self, since: float) -> list[Row]:
+        """Give the series that were declined since then."""
+        series = tables.series
+        ended = series.c.state == SeriesState.DECLINED, series.c.updated_at > since
+        return self._rows(sa.select(series).where(*ended).order_by(series.c.updated_at))
+
+    def add_notice(
+        self,
+        key: str,
+        outputs: Sequence[Mapping[str, Any]],
+        offers: Mapping[str, Sequence[Sequence[str]]],
+        enqueue: Enqueue,
+    ) -> None:
+        """Write a report and what is offered to each destination, and enqueue it, in one transaction."""
+        with self._transaction() as connection:
+            self._add_outputs(connection, key, outputs, offers)
+            enqueue(connection)
+
+    def _add_outputs(
+        self,
+        connection: sa.Connection,
+        job: str,
+        outputs: Sequence[Mapping[str, Any]],
+        offers: Mapping[str, Sequence[Sequence[str]]],
+    ) -> None:
+        """Write what was made, and its deliveries; what is there already is left as it is."""
+        now = self._now()
+        for output in outputs:
+            written = tables.insert(connection, tables.output).values(job=job, **output)
+            connection.execute(written.on_conflict_do_nothing())
+        for destination, offered in offers.items():
+            offer = {"offers": [list(one) for one in offered], "receipts": []}
+            fresh = {"state": DeliveryState.QUEUED, "attempt": 1, "created_at": now, "updated_at": now, **offer}
+            row = tables.insert(connection, _delivery).values(job=job, destination=destination, **fresh)
+            connection.execute(row.on_conflict_do_nothing())
+
+    # Proof -----------------------------------------------------------------------------------------------------------
+
+    def ask_commitment(self, job: str, destination: str, transaction_uid: str) -> None:
+        """Note, before it is asked for, under which transaction a destination will report on Storage Commitment."""
+        with self._transaction() as connection:
+            tables.one_at_a_time(connection, "commitment")
+            said = connection.execute(sa.select(_delivery.c.confirmation).where(*_is(job, destination))).scalar_one()
+            asked = [*said.get("transactions", []), transaction_uid]
+            confirmation = {**said, "by": "commitment", "transactions": list(dict.fromkeys(asked)), "at": self._now()}
+            connection.execute(sa.update(_delivery).where(*_is(job, destination)).values(confirmation=confirmation))
+
+    def commitment_reported(self, report: CommitmentReport) -> bool:
+        """Note what a destination reports; gives whether that is about something that was asked of it.
+
+        What it does not commit itself to keep stands in ``confirmation`` under ``failed``: SOP Instance UID -> reason.
+        """
+        with self._transaction() as connection:
+            tables.one_at_a_time(connection, "commitment")
+            asked = sa.select(_delivery).where(_delivery.c.state == DeliveryState.DELIVERED)
+            for row in connection.execute(asked.order_by(_delivery.c.updated_at.desc())).mappings():
+                if report.transaction_uid in row["confirmation"].get("transactions", []):
+                    self._note_report(connection, dict(row), report)
+                    return True
+        return False
+
+    def _note_report(self, connection: sa.Connection, row: Row, report: CommitmentReport) -> None:
+        if row["confirmed_at"] is not None:
+            return
+        failed = failed_of(report, [receipt["sop_instance_uid"] for receipt in row["receipts"]])
+        facts: Row = {"confirmation": {**row["confirmation"], "at": self._now(), "failed": failed}}
+        if not failed:
+            facts |= {"confirmed_at": self._now(), "next_attempt_at": None, "waits_for": "", "reason": ""}
+        connection.execute(sa.update(_delivery).where(*_is(row["job"], row["destination"])).values(**facts))
+
+
+_delivery = tables.delivery
+# As ``is_under_way`` says it.
+_UNDER_WAY = sa.or_(
+    _delivery.c.state.in_(UNFINISHED_DELIVERIES),
+    sa.and_(
+        _delivery.c.state == DeliveryState.DELIVERED,
+        _delivery.c.next_attempt_at.is_not(None),
+        _delivery.c.confirmed_at.is_(None),
+    ),
+)
+
+
+def _is(job: str, destination: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return _delivery.c.job == job, _delivery.c.destination == destination

@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.dicom import UNREADABLE
 from node.dicom.headers import HEADER_TAGS, received_instance
+from node.dicom.identity import INHERITED
 from node.domain.errors import InputError, ResourceError
 from node.domain.instance import ReceivedInstance
 
@@ -30,6 +31,17 @@ _META_GROUP_STARTS = {b"\x02\x00\x00\x00", b"\x02\x00\x01\x00"}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _PIXEL_DATA_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+
+
+# What a report about instances says of them.
+_REPORTED = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    *INHERITED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +109,19 @@ def _is_of_the_disk(error: Exception, folder: Path) -> bool:
     if not isinstance(error, OSError) or error.errno is None:  # pydicom's own have no number
         return False
     return not isinstance(error, FileNotFoundError) or not folder.is_dir()
+
+
+def read_headers(paths: Sequence[Path]) -> list[Dataset]:
+    """Read of every file whose it is and which instance; those that cannot be read are left out."""
+    headers: list[Dataset] = []
+    for path in paths:
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_REPORTED))
+            _check_is_instance(header)
+        except (InputError, *UNREADABLE, OSError):
+            continue
+        headers.append(header)
+    return headers
 
 
 def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[ReceivedInstance | Skipped]:

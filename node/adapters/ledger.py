@@ -19,7 +19,6 @@ from node.adapters.sender_rows import SenderRows
 from node.domain.jobs import (
     JOB_TRANSITIONS,
     UNFINISHED_JOBS,
-    DeliveryState,
     JobState,
     SeriesState,
     TransitionError,
@@ -274,28 +273,9 @@ class Ledger(SenderRows, DeliveryRows, ClearingRows):
         offers
             Destination -> sets of SOP Instance UIDs that go together, the best first.
         """
-        now = self._now()
         with self._transaction() as connection:
             self._move_job(connection, job, JobState.CONTOURED, facts)
-            for output in outputs:
-                connection.execute(
-                    tables.insert(connection, tables.output).values(job=job, **output).on_conflict_do_nothing()
-                )
-            for destination, offered in offers.items():
-                connection.execute(
-                    tables.insert(connection, tables.delivery)
-                    .values(
-                        job=job,
-                        destination=destination,
-                        state=DeliveryState.QUEUED,
-                        attempt=1,
-                        offers=[list(offer) for offer in offered],
-                        receipts=[],
-                        created_at=now,
-                        updated_at=now,
-                    )
-                    .on_conflict_do_nothing()
-                )
+            self._add_outputs(connection, job, outputs, offers)
             enqueue(connection)
 
     def _move_job(

@@ -28,6 +28,7 @@ _NEW_COLUMNS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
         "output": {"removed_at": "FLOAT"},
         "delivery": {"via": "TEXT", "confirmation": "JSON DEFAULT '{}' NOT NULL", "confirmed_at": "FLOAT"},
     },
+    3: {"delivery": {"waits_for": "TEXT DEFAULT '' NOT NULL", "alarmed_at": "FLOAT"}},
 }
 
 # Statements of a version, after its columns.

@@ -2,6 +2,7 @@
 
     <folder>/RTSTRUCT.<SOP Instance UID>.dcm
     <folder>/SEG.<SOP Instance UID>.dcm
+    <folder>/SR.<SOP Instance UID>.dcm
 
 All in one folder, as programs that watch one expect it. While it is written a file has a name that begins with a dot.
 """
@@ -16,12 +17,13 @@ from pydicom.filereader import read_file_meta_info
 
 from node.adapters.durable import sync_shared_folder, write_whole
 from node.domain.delivery import StoreReceipt
-from node.domain.errors import InputError, PeerError
+from node.domain.errors import InputError, PeerError, UnreachableError
 
 PREFIXES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
     "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
     "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
+    "1.2.840.10008.5.1.4.1.1.88.11": "SR",
 }
 # PS3.7 C.5: what an application entity says of an instance that it has otherwise.
 _STORED, _DUPLICATE_SOP_INSTANCE = 0x0000, 0x0111
@@ -39,17 +41,24 @@ def store_in_folder(name: str, folder: Path, files: Sequence[Path]) -> tuple[Sto
 
     Raises
     ------
+    UnreachableError
+        The folder is not there.
     PeerError
-        The folder is not there, or does not take a file: disk full, read-only, share gone.
+        It does not take a file: disk full, read-only, share gone.
     InputError
         A file is no DICOM file.
     OSError
         A file cannot be read.
     """
+    look_for_folder(name, folder)
+    return tuple(_store(name, folder, path) for path in files)
+
+
+def look_for_folder(name: str, folder: Path) -> None:
+    """Raise UnreachableError where a folder is not there."""
     # Never made by us: a share that is not mounted would be a folder of this machine.
     if not folder.is_dir():
-        raise PeerError(f"{name}: the folder {folder} is not there.", "Make it, or mount it.")
-    return tuple(_store(name, folder, path) for path in files)
+        raise UnreachableError(f"{name}: the folder {folder} is not there.", "Make it, or mount it.")
 
 
 def _store(name: str, folder: Path, path: Path) -> StoreReceipt:

@@ -9,6 +9,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config
 
 from node.adapters.spooling import TransportLimits
+from node.dicom.commitment import COMMITMENT_CLASS_UID
 from node.dicom.storage import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.peers import AssociationPolicy
@@ -66,6 +67,17 @@ def prepare_pynetdicom() -> None:
 def offered_syntaxes(asked: set[str]) -> list[str]:
     """Give what we take of the transfer syntaxes asked for, best first; all of ours where that is none of them."""
     return [uid for uid in TRANSFER_SYNTAXES if uid in asked] or list(TRANSFER_SYNTAXES)
+
+
+def offer_reports(association: Any) -> None:
+    """Let a caller report on Storage Commitment if it asks to be its SCP.
+
+    PS3.4 J.3.3 and PS3.7 D.3.3.4: who keeps opens the association, and proposes the role of SCP for itself.
+    """
+    role = association.requestor.role_selection.get(UID(COMMITMENT_CLASS_UID))
+    if role is not None and role.scp_role:
+        syntaxes = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+        association.acceptor.add_supported_context(COMMITMENT_CLASS_UID, syntaxes, scu_role=False, scp_role=True)
 
 
 def application_entity(settings: ReceiverSettings) -> Any:

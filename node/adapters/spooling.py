@@ -31,11 +31,13 @@ from node.dicom.command import (
     C_STORE_RQ,
     IS_COMMAND,
     IS_LAST,
+    N_EVENT_REPORT_RQ,
     P_DATA,
     PDU_HEADER,
     PDV_HEADER,
     Command,
     encode_echo_request,
+    encode_event_report_response,
     encode_store_response,
     p_data_tf,
     read_command,
@@ -78,11 +80,11 @@ class Owner(Protocol):
     """Whom a connection belongs to."""
 
     def begin(self, context_id: int, command: Command) -> Reception:
-        """Receive the data set of a C-STORE; never raises."""
+        """Receive the data set of a C-STORE, or of a report; never raises."""
         ...
 
     def finish(self, command: Command, reception: Reception) -> StoreAnswer:
-        """Answer a C-STORE whose data set has come; never raises."""
+        """Answer what began, when its data set has come; never raises."""
         ...
 
     def broken(self, reason: str) -> None:
@@ -113,6 +115,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         self._owner: Owner | None = None
         # Presentation contexts that we accepted.
         self._contexts: frozenset[int] = frozenset()
+        # Of these, those in which reports of Storage Commitment come, and no instances.
+        self._report_contexts: frozenset[int] = frozenset()
         # Closed by one thread while another wakes: without the lock that would write into whatever has the number next.
         self._wake_lock = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -145,9 +149,9 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         self._quiet_since = time.monotonic()
         self._broken = False
 
-    def open(self, owner: Owner, contexts: frozenset[int]) -> None:
+    def open(self, owner: Owner, contexts: frozenset[int], report_contexts: frozenset[int] = frozenset()) -> None:
         """Begin to read: the association is established, its presentation contexts are those."""
-        self._owner, self._contexts = owner, contexts
+        self._owner, self._contexts, self._report_contexts = owner, contexts, report_contexts
         self._quiet_since = time.monotonic()
         self.wake()
 
@@ -371,13 +375,14 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         if self._control & IS_COMMAND:
             self._end_command()
         else:
-            self._answer_store()
+            self._answer()
 
     def _end_command(self) -> None:
         assert self._owner is not None
         assert self._context_id is not None
         command = read_command(self._command)
-        if command.field == C_STORE_RQ and command.has_data_set:
+        wanted = N_EVENT_REPORT_RQ if self._context_id in self._report_contexts else C_STORE_RQ
+        if command.field == wanted and command.has_data_set:
             self._store = command
             self._reception = self._owner.begin(self._context_id, command)
             self._awaits_data_set = True
@@ -390,8 +395,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         else:
             raise _ViolationError(f"command {command.field:04X}, which a Storage SCP is not asked")
 
-    def _answer_store(self) -> None:
-        """Finish an instance and answer, before anything else is read."""
+    def _answer(self) -> None:
+        """Finish an instance, or a report, and answer, before anything else is read."""
         assert self._owner is not None
         assert self.socket is not None
         assert self._store is not None
@@ -400,7 +405,8 @@ class SpoolingSocket(AssociationSocket):  # type: ignore[misc]
         self._write()
         command, reception, context_id = self._store, self._reception, self._context_id
         self._reception = None
-        response = encode_store_response(command, self._owner.finish(command, reception))
+        encode = encode_store_response if command.field == C_STORE_RQ else encode_event_report_response
+        response = encode(command, self._owner.finish(command, reception))
         largest = self.assoc.requestor.maximum_length or 0
         for pdu in p_data_tf(context_id, response, largest=largest):
             self.socket.sendall(pdu)

@@ -23,21 +23,23 @@ from pynetdicom.transport import AddressInformation
 from node.adapters.association_request import fault_of_request
 from node.adapters.doors import allow_descriptors, open_door, port_faults
 from node.adapters.lobby import Entrant, Lobby
+from node.adapters.receptions import Faulty, HearReport, ReportReception, report_command, store_command
 from node.adapters.scp_settings import (
     VERIFICATION_CLASS,
     ReceiverSettings,
     application_entity,
+    offer_reports,
     offered_syntaxes,
     prepare_pynetdicom,
 )
 from node.adapters.spooling import SpoolingSocket, take_over
 from node.adapters.spooling_check import fault_of_spooling
-from node.dicom.command import C_STORE_RQ, Command
+from node.dicom.command import Command
+from node.dicom.commitment import COMMITMENT_CLASS_UID
 from node.domain.arrival import (
     Arrival,
     AssociationEnding,
     Caller,
-    Fragment,
     ReceiverObserver,
     Reception,
     StoreAnswer,
@@ -64,6 +66,8 @@ class Receiver:
         Receives one instance; called from the association's thread, several at a time.
     clock
         Seconds since the epoch, for the observer.
+    hear_report
+        Hears what destinations say of Storage Commitment; without it nobody may.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Receiver:
         begin: Callable[[Arrival], Reception],
         observer: ReceiverObserver,
         clock: Callable[[], float] = time.time,
+        hear_report: HearReport | None = None,
         log: Any = _log,
     ) -> None:
         self._settings = settings
@@ -80,6 +85,7 @@ class Receiver:
         self._begin = begin
         self._observer = observer
         self._clock = clock
+        self.hear_report = hear_report
         self._entity: Any = None
         self._lobby: Lobby | None = None
         self._listeners: list[socket.socket] = []
@@ -243,6 +249,7 @@ class Receiver:
             (evt.EVT_CONN_CLOSE, lambda event: self._on_end(event, "aborted")),
             (evt.EVT_C_ECHO, self._on_echo),
             (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_EVENT_REPORT, self._on_report),
         ]
 
     def _on_requested(self, event: Any) -> None:
@@ -268,6 +275,8 @@ class Receiver:
             build_context(VERIFICATION_CLASS),
             *(build_context(uid, offered_syntaxes(asked[uid])) for uid in sorted(set(asked) & set(classes))),
         ]
+        if self.hear_report is not None:
+            offer_reports(association)
 
     def _decide(self, call: Call) -> Rejection | None:
         calls = [one.call for one in self._connections.values() if one.is_alive and one.call is not call]
@@ -319,17 +328,17 @@ class Receiver:
 
     def _on_store(self, event: Any) -> Dataset:
         """Receive an instance that pynetdicom holds in memory: the stock transport's way."""
-        connection, request = self._connections[event.assoc], event.request
-        command = Command(
-            field=C_STORE_RQ,
-            message_id=request.MessageID,
-            has_data_set=True,
-            affected_sop_class_uid=_text(request.AffectedSOPClassUID),
-            affected_sop_instance_uid=_text(request.AffectedSOPInstanceUID),
-        )
+        connection, command = self._connections[event.assoc], store_command(event.request)
         reception = connection.begin(event.context.context_id, command)
-        reception.write(request.DataSet.getvalue())
+        reception.write(event.request.DataSet.getvalue())
         return _response(connection.finish(command, reception))
+
+    def _on_report(self, event: Any) -> tuple[Dataset, None]:
+        """Receive a report that pynetdicom holds in memory: the stock transport's way."""
+        connection, command = self._connections[event.assoc], report_command(event.request)
+        reception = connection.begin(event.context.context_id, command)
+        reception.write(event.request.EventInformation.getvalue())
+        return _response(connection.finish(command, reception)), None
 
     def finish(self, caller: Caller, reception: Reception, sop_instance_uid: str) -> StoreAnswer:
         """Answer whatever happens: an exception here would leave the sender to guess."""
@@ -366,7 +375,7 @@ class Receiver:
             return self._begin(arrival)
         except Exception as error:
             self._log.error("receiving failed", error=type(error).__name__, at=place_of(error), **_fields(caller))
-            return _Faulty()
+            return Faulty(_FAULT)
 
 
 def _drop(_logger: Any, _method: str, _event: Any) -> Any:
@@ -424,11 +433,15 @@ class _Connection:
     def open(self) -> None:
         """Begin to read messages."""
         if self.transport is not None:
-            self.transport.open(self, frozenset(self._syntaxes))
+            reports = (number for number, (uid, _) in self._syntaxes.items() if uid == COMMITMENT_CLASS_UID)
+            self.transport.open(self, frozenset(self._syntaxes), frozenset(reports))
 
     def begin(self, context_id: int, command: Command) -> Reception:
-        """Receive the data set of a C-STORE."""
+        """Receive the data set of a C-STORE, or of a report."""
         abstract_syntax, transfer_syntax = self._syntaxes[context_id]
+        hear = self._receiver.hear_report
+        if abstract_syntax == COMMITMENT_CLASS_UID and hear is not None:
+            return ReportReception(hear, transfer_syntax_uid=transfer_syntax, event_type=command.event_type)
         arrival = Arrival(
             affected_sop_class_uid=command.affected_sop_class_uid,
             affected_sop_instance_uid=command.affected_sop_instance_uid,
@@ -441,7 +454,9 @@ class _Connection:
         return self._receiver.begin(self.caller, arrival)
 
     def finish(self, command: Command, reception: Reception) -> StoreAnswer:
-        """Answer a C-STORE whose data set has come."""
+        """Answer what began, when its data set has come."""
+        if isinstance(reception, ReportReception):
+            return reception.finish()
         return self._receiver.finish(self.caller, reception, command.affected_sop_instance_uid)
 
     def broken(self, reason: str) -> None:
@@ -450,20 +465,6 @@ class _Connection:
 
 
 _FAULT = StoreAnswer(status=UNABLE_TO_PROCESS, error_comment="A fault of the node: send again later")
-
-
-class _Faulty:
-    """Stands for an instance that we failed to begin to receive."""
-
-    def write(self, *fragments: Fragment) -> None:
-        """Take no note."""
-
-    def finish(self) -> StoreAnswer:
-        """Say whose fault it was."""
-        return _FAULT
-
-    def abandon(self) -> None:
-        """Keep nothing."""
 
 
 def _call_of(association: Any) -> Call:

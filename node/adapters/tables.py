@@ -172,6 +172,10 @@ delivery = sa.Table(
     sa.Column("confirmation", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("confirmed_at", sa.Float),
     sa.Column("next_attempt_at", sa.Float),
+    # "destination": to be reached at all, so that it goes as soon as the destination answers; empty: for its time.
+    sa.Column("waits_for", sa.Text, nullable=False, server_default=""),
+    # When people were told that it is overdue; None: they were not.
+    sa.Column("alarmed_at", sa.Float),
     sa.Column("took_s", sa.Float),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),

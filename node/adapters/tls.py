@@ -35,23 +35,61 @@ def server_context(identity: ServerIdentity) -> ssl.SSLContext:
     for file in (identity.certificate, identity.key, identity.client_ca):
         if file is not None and not file.is_file():
             raise SetupError(f"TLS: {file} is not there.", "Mend receiver.tls in the configuration.")
-    try:
-        # A password would be asked for on the terminal of a service: an encrypted key is an error.
-        context.load_cert_chain(identity.certificate, identity.key, password=lambda: b"")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise SetupError(
-            f"TLS: {identity.certificate} and {identity.key} are no certificate with its key ({_words(error)}).",
-            "Give the certificate (chain) and its unencrypted private key as PEM files.",
-        ) from error
+    _bear(context, identity.certificate, identity.key)
     if identity.client_ca is not None:
-        try:
-            context.load_verify_locations(identity.client_ca)
-        except (ssl.SSLError, OSError) as error:
-            raise SetupError(
-                f"TLS: {identity.client_ca} holds no certificate authority ({_words(error)}).", "Give a PEM file."
-            ) from error
+        _trust(context, identity.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientIdentity:
+    """Files in PEM format."""
+
+    # Authorities of which one must have signed the server's certificate, or that certificate itself.
+    ca: Path
+    # Ours, where the server asks for one.
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def client_context(identity: ClientIdentity) -> ssl.SSLContext:
+    """Make the context of a socket that connects; the server's certificate is checked, and the name in it.
+
+    Raises
+    ------
+    SetupError
+        A file is missing or is not what it should be.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    for file in (identity.ca, identity.certificate, identity.key):
+        if file is not None and not file.is_file():
+            raise SetupError(f"TLS: {file} is not there.", "Mend the destination's tls keys in the configuration.")
+    _trust(context, identity.ca)
+    if identity.certificate is not None and identity.key is not None:
+        _bear(context, identity.certificate, identity.key)
+    return context
+
+
+def _bear(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        # A password would be asked for on the terminal of a service: an encrypted key is an error.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise SetupError(
+            f"TLS: {certificate} and {key} are no certificate with its key ({_words(error)}).",
+            "Give the certificate (chain) and its unencrypted private key as PEM files.",
+        ) from error
+
+
+def _trust(context: ssl.SSLContext, ca: Path) -> None:
+    try:
+        context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as error:
+        raise SetupError(f"TLS: {ca} holds no certificate authority ({_words(error)}).", "Give a PEM file.") from error
 
 
 def _words(error: Exception) -> str:

@@ -12,15 +12,16 @@ PDU_HEADER = struct.Struct(">BxL")
 # PS3.8 9.3.5.1 and E.2: length, presentation context, message control header.
 PDV_HEADER = struct.Struct(">LBB")
 IS_COMMAND, IS_LAST = 1, 2
-# PS3.7 E.1: Command Field. What a Storage SCP is asked.
+# PS3.7 E.1: Command Field. What a Storage SCP is asked, and what an SCU of Storage Commitment is told.
 C_STORE_RQ, C_STORE_RSP, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x8001, 0x0030, 0x0FFF
+N_EVENT_REPORT_RQ, N_EVENT_REPORT_RSP = 0x0100, 0x8100
 _NO_DATA_SET = 0x0101
 _VERIFICATION_CLASS = "1.2.840.10008.1.1"
 # PS3.7 6.3.1: commands are Implicit VR Little Endian, elements of group 0000.
 _ELEMENT = struct.Struct("<HHL")
 _AFFECTED_SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _MESSAGE_ID_RESPONDED_TO = 0x0002, 0x0100, 0x0110, 0x0120
 _DATA_SET_TYPE, _STATUS, _OFFENDING_ELEMENT, _ERROR_COMMENT = 0x0800, 0x0900, 0x0901, 0x0902
-_AFFECTED_SOP_INSTANCE_UID = 0x1000
+_AFFECTED_SOP_INSTANCE_UID, _EVENT_TYPE_ID = 0x1000, 0x1002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Command:
     has_data_set: bool
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
+    # Of an N-EVENT-REPORT; 0 of others.
+    event_type: int = 0
 
 
 def read_command(encoded: bytes | bytearray) -> Command:
@@ -50,6 +53,7 @@ def read_command(encoded: bytes | bytearray) -> Command:
         has_data_set=_number(values.get(_DATA_SET_TYPE), otherwise=_NO_DATA_SET) != _NO_DATA_SET,
         affected_sop_class_uid=_text(values.get(_AFFECTED_SOP_CLASS_UID)),
         affected_sop_instance_uid=_text(values.get(_AFFECTED_SOP_INSTANCE_UID)),
+        event_type=_number(values.get(_EVENT_TYPE_ID), otherwise=0),
     )
 
 
@@ -84,6 +88,21 @@ def encode_store_response(command: Command, answer: StoreAnswer) -> bytes:
         (_OFFENDING_ELEMENT, offending),
         (_ERROR_COMMENT, _padded(answer.error_comment, b" ")),
         (_AFFECTED_SOP_INSTANCE_UID, _padded(command.affected_sop_instance_uid, b"\0")),
+    )
+    return _encoded(elements)
+
+
+def encode_event_report_response(command: Command, answer: StoreAnswer) -> bytes:
+    """Encode the command set of an N-EVENT-REPORT-RSP, PS3.7 10.3.1.2."""
+    elements = (
+        (_AFFECTED_SOP_CLASS_UID, _padded(command.affected_sop_class_uid, b"\0")),
+        (_COMMAND_FIELD, N_EVENT_REPORT_RSP.to_bytes(2, "little")),
+        (_MESSAGE_ID_RESPONDED_TO, command.message_id.to_bytes(2, "little")),
+        (_DATA_SET_TYPE, _NO_DATA_SET.to_bytes(2, "little")),
+        (_STATUS, answer.status.to_bytes(2, "little")),
+        (_ERROR_COMMENT, _padded(answer.error_comment, b" ")),
+        (_AFFECTED_SOP_INSTANCE_UID, _padded(command.affected_sop_instance_uid, b"\0")),
+        (_EVENT_TYPE_ID, command.event_type.to_bytes(2, "little")),
     )
     return _encoded(elements)
 

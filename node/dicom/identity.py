@@ -53,6 +53,9 @@ TYPE_3 = (
 # Patient Identity Removed is only allowed to say YES together with one of the methods.
 DEIDENTIFICATION = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence")
 
+# All that a result inherits.
+INHERITED = (*TYPE_2, *TYPE_3, *DEIDENTIFICATION)
+
 # Enumerated values (PS3.3 C.7.1.1).
 PATIENT_SEXES = ("M", "F", "O")
 
@@ -108,7 +111,7 @@ def headers_by_uid(manifest: SeriesManifest, source: Sequence[Dataset]) -> Mappi
     return {uid: given[uid] for uid in wanted}
 
 
-def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
+def inherit(result: Dataset, header: Dataset, study_instance_uid: str) -> None:
     """Write the Patient, General Study and Patient Study attributes of the source, and its Specific Character Set.
 
     Names keep the bytes they had: the character set is the source's own. So every other text of the result must be
@@ -116,7 +119,7 @@ def inherit(result: Dataset, header: Dataset, manifest: SeriesManifest) -> None:
     """
     if header.get("SpecificCharacterSet"):
         result.SpecificCharacterSet = header.SpecificCharacterSet
-    result.StudyInstanceUID = manifest.study_instance_uid
+    result.StudyInstanceUID = study_instance_uid
     for keyword in TYPE_2:
         element = valid_element(header, keyword)
         if element is None:
@@ -161,17 +164,17 @@ def valid_element(header: Dataset, keyword: str) -> DataElement | None:
         return None
 
 
-def moment(provenance: Provenance, header: Dataset) -> datetime:
-    """Give the time of the job in the zone that the source's other times are in; this machine's where it is silent.
+def moment(at: float, header: Dataset) -> datetime:
+    """Give a time (seconds since the epoch) in the zone of the source's other times; this machine's where it is silent.
 
     Timezone Offset From UTC (PS3.3 C.12.1.1.8) holds for every time of an object, so ours must be in the same.
     """
     stated = TIMEZONE_OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC", "")).strip())
     if stated is None:
-        return datetime.fromtimestamp(provenance.created_at).astimezone()
+        return datetime.fromtimestamp(at).astimezone()
     sign, hours, minutes = stated.groups()
     offset = timedelta(hours=int(hours), minutes=int(minutes))
-    return datetime.fromtimestamp(provenance.created_at, timezone(-offset if sign == "-" else offset))
+    return datetime.fromtimestamp(at, timezone(-offset if sign == "-" else offset))
 
 
 def date_and_time(when: datetime) -> tuple[str, str]:

@@ -87,9 +87,9 @@ def rtstruct(
     headers = headers_by_uid(manifest, source)
     first = next(iter(headers.values()))
     dataset = FileDataset("", {}, preamble=b"\0" * 128, file_meta=FileMetaDataset())
-    inherit(dataset, first, manifest)
+    inherit(dataset, first, manifest.study_instance_uid)
     _add_series_and_equipment(dataset, manifest, provenance, form)
-    _add_times(dataset, date_and_time(moment(provenance, first)))
+    _add_times(dataset, date_and_time(moment(provenance.created_at, first)))
     dataset.InstanceNumber = provenance.run_number
     dataset.StructureSetLabel = wording.structure_set_label(provenance, label_length)
     dataset.StructureSetName = wording.model_and_version(provenance)

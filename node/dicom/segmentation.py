@@ -92,9 +92,11 @@ def segmentation(
     if not planes_are_alike(manifest.grid):
         state_each_plane(dataset, order, manifest.grid, sources)
     _name_sources(dataset, manifest.grid.planes, headers)
-    _pin(dataset, _uid("dimensions", encoding, manifest, provenance), date_and_time(moment(provenance, first)))
+    _pin(
+        dataset, _uid("dimensions", encoding, manifest, provenance), date_and_time(moment(provenance.created_at, first))
+    )
     dataset.SoftwareVersions = wording.software_versions(provenance)
-    inherit(dataset, first, manifest)
+    inherit(dataset, first, manifest.study_instance_uid)
     _put_frames(dataset, frames, order, TRANSFER_SYNTAXES[encoding])
     dataset.Rows, dataset.Columns = manifest.grid.shape[1:]
     return dataset

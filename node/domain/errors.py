@@ -51,6 +51,10 @@ class PeerError(NodeError):
     remedy_by_default = "Nothing: the node tries again by itself. `delineate check` tests every destination."
 
 
+class UnreachableError(PeerError):
+    """A destination cannot be talked to at all: as soon as it answers a C-ECHO, what waits for it goes."""
+
+
 class ResourceError(NodeError):
     """This machine lacks memory, disk or a device just now: we try again later."""
 

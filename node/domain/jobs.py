@@ -136,7 +136,8 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     # QUEUED again: a person asks for a try at once, or for another sending.
     DeliveryState.QUEUED: frozenset(DeliveryState),
     DeliveryState.WAITING: frozenset(DeliveryState),  # WAITING again: one more try failed
-    DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED}),
+    # DELIVERED again: asked for, or there, is the proof that it is kept. WAITING: the destination said that it is not.
+    DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED, DeliveryState.DELIVERED, DeliveryState.WAITING}),
     DeliveryState.REFUSED: frozenset({DeliveryState.QUEUED}),
     DeliveryState.GIVEN_UP: frozenset({DeliveryState.QUEUED}),
     DeliveryState.CANCELLED: frozenset({DeliveryState.QUEUED}),

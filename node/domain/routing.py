@@ -38,6 +38,8 @@ class Route:
     models: tuple[str, ...]
     outputs: tuple[OutputKind, ...]
     destinations: tuple[str, ...]
+    # Destinations hear also where no contours were made, and why.
+    negative_results: bool = False
     # Of models that take several images of one place, in their order; none for those that take one.
     channels: tuple[RouteChannel, ...] = ()
     # Jobs of a STAT route go before those of all others.
@@ -97,6 +99,11 @@ def decide(routes: Sequence[Route], attributes: Mapping[str, str]) -> Accepted |
         if one.matches:
             return Accepted(route=one.route, channel="".join(one.channels), checks=checks)
     return Declined(reason=_why_declined(checks), checks=checks)
+
+
+def would_take(routes: Sequence[Route], attributes: Mapping[str, str]) -> Route | None:
+    """Give the first route whose conditions hold, be it for several channels at once; None where there is none."""
+    return next((one.route for one in (check(route, attributes) for route in routes) if one.matches), None)
 
 
 def check(route: Route, attributes: Mapping[str, str]) -> RouteCheck:

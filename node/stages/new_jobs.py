@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from node.domain.channels import Image
+from node.domain.delivery import SENDER, sender_of, to_sender
 from node.domain.jobs import Priority
 from node.domain.routing import Route
 from node.domain.series import SeriesManifest
@@ -42,10 +43,16 @@ def _job(manifest: SeriesManifest, taken: str, route: Route, model: str, run_num
         "route": route.name,
         "model": model,
         "outputs": list(route.outputs),
-        "destinations": list(route.destinations),
+        "destinations": destinations_of(route, manifest.attributes.get("CallingAETitle", "")),
         "priority": int(Priority[route.priority.upper()]),
         "run_number": run_number,
     }
+
+
+def destinations_of(route: Route, calling_ae_title: str) -> list[str]:
+    """Name the destinations of a route for a series of that sender: it is one of them where the route says so."""
+    back = to_sender(calling_ae_title)
+    return list(dict.fromkeys(back if name == SENDER else name for name in route.destinations))
 
 
 def run_again(former: Row, jobs: Iterable[Row], route: Route | None, model: str) -> dict[str, Any]:
@@ -62,7 +69,11 @@ def run_again(former: Row, jobs: Iterable[Row], route: Route | None, model: str)
     runs = [one["run_number"] for one in jobs if one["job"].startswith(f"{series_uid}/{taken}/{model}/")]
     run_number = max(runs, default=0) + 1
     kept = ("series_uid", "fingerprint", "channels", "route")
-    wanted = former if route is None else {"outputs": list(route.outputs), "destinations": list(route.destinations)}
+    wanted = former
+    if route is not None:
+        back = [one for one in former["destinations"] if sender_of(one) is not None]
+        named = [one for name in route.destinations for one in (back if name == SENDER and back else [name])]
+        wanted = {"outputs": list(route.outputs), "destinations": named}
     return {
         **{name: former[name] for name in kept},
         "job": f"{series_uid}/{taken}/{model}/{run_number}",

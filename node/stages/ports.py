@@ -375,24 +375,6 @@ class JobLedger(SetbackLedger, Protocol):
         ...
 
 
-class DeliveryLedger(Protocol):
-    """The ledger as the delivering stage sees it."""
-
-    def delivery(self, job: str, destination: str) -> Row | None:
-        """Give one delivery's row, or None."""
-        ...
-
-    def outputs(self, job: str) -> Sequence[Row]:
-        """Give the objects that a job made."""
-        ...
-
-    def move_delivery(
-        self, job: str, destination: str, state: DeliveryState, facts: Row, enqueue: Enqueue | None
-    ) -> None:
-        """Change a delivery's state, and enqueue its next try in the same transaction."""
-        ...
-
-
 class SteeringLedger(Protocol):
     """The ledger as a person's wishes need it."""
 
@@ -443,8 +425,10 @@ class Queue(Protocol):
         """Enqueue the contouring of a job; the smaller priority goes first."""
         ...
 
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
-        """Enqueue one try of a delivery."""
+    def deliver(
+        self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0, via: str | None = None
+    ) -> Enqueue:
+        """Enqueue one try of a delivery, at another destination where ``via`` names one."""
         ...
 
 

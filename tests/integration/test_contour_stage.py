@@ -137,7 +137,9 @@ class World:
     def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = 10) -> Callable[[Any], None]:
         return lambda transaction: transaction.append(("contour", attempt))
 
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Callable[[Any], None]:
+    def deliver(
+        self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0, via: str | None = None
+    ) -> Callable[[Any], None]:
         return lambda transaction: transaction.append(("deliver", destination))
 
     # the result store

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 
+from node.dicom.basic_text_sr import basic_text_sr
 from node.dicom.rtstruct import SegmentReference, rtstruct
 from node.dicom.segmentation import segmentation
 from node.domain.contours import build_structures
@@ -31,6 +32,7 @@ from tests.builders import (
 )
 from tests.geometries import GEOMETRIES, Geometry, series_of
 from tests.peer_readers import dice, on_grid, plastimatch, run
+from tests.unit.test_basic_text_sr import NOTICE
 
 pytestmark = pytest.mark.peers
 
@@ -183,3 +185,21 @@ def test_plastimatch_fills_our_contours_with_our_voxels(
     for one in DEFINITIONS[:3]:
         filled = on_grid(found[one.name], manifest.grid) > 0
         assert dice(filled, members(labels, one.label_values)) >= 0.98, one.name
+
+
+def test_dciodvfy_and_dsrdump_find_nothing_in_the_report_of_a_negative_result(
+    tmp_path: Path, needs_program: NeedsProgram
+) -> None:
+    needs_program("dciodvfy", "dsrdump")
+    path = tmp_path / "report.dcm"
+    source = ct_series(grid(slices=4))
+    path.write_bytes(written(basic_text_sr(NOTICE, source)))
+
+    # The code of its title is our own.
+    assert_dciodvfy_finds_nothing(path, but="99DELINEATE")
+    status, said = run("dsrdump", "--verbose", "+Pl", path)
+
+    assert status == 0
+    assert "No contours were made by" in said
+    assert "E: " not in said
+    assert "W: " not in said

@@ -16,6 +16,7 @@ from node.domain.delivery import PeerAddress
 from node.domain.errors import InputError, PeerError
 from tests.builders import uid, with_file_meta
 from tests.fakes import (
+    BASIC_TEXT_SR,
     EXPLICIT,
     IMPLICIT,
     LABEL_MAP_SEGMENTATION,
@@ -55,14 +56,15 @@ def data_set_bytes(path: Path) -> bytes:
 
 
 def test_objects_arrive_byte_for_byte_in_their_own_transfer_syntax(tmp_path: Path) -> None:
-    files = [object_file(tmp_path, RT_STRUCTURE_SET), object_file(tmp_path, SEGMENTATION), label_map_file(tmp_path)]
-    classes = [RT_STRUCTURE_SET, SEGMENTATION, LABEL_MAP_SEGMENTATION]
+    files = [*(object_file(tmp_path, one) for one in (RT_STRUCTURE_SET, SEGMENTATION, BASIC_TEXT_SR))]
+    files.append(label_map_file(tmp_path))
+    classes = [RT_STRUCTURE_SET, SEGMENTATION, BASIC_TEXT_SR, LABEL_MAP_SEGMENTATION]
 
     with FakeDestination(sop_classes=classes, transfer_syntaxes=[EXPLICIT, IMPLICIT, RLE]) as tps:
         receipts = store(tps.address, files, calling_ae_title="DELINEATE")
 
-    assert [one.outcome for one in receipts] == ["stored", "stored", "stored"]
-    assert [one.transfer_syntax_uid for one in receipts] == [IMPLICIT, EXPLICIT, RLE]
+    assert [one.outcome for one in receipts] == ["stored", "stored", "stored", "stored"]
+    assert [one.transfer_syntax_uid for one in receipts] == [IMPLICIT, EXPLICIT, EXPLICIT, RLE]
     assert tps.received_bytes == [data_set_bytes(path) for path in files]
     assert tps.callers == ["DELINEATE"]
     assert set(DELIVERED_CLASSES) == {one.sop_class_uid for one in receipts}

@@ -14,7 +14,6 @@ from node.config import (
     Config,
     ContouringSection,
     DeliverySection,
-    Destination,
     HotFolderSection,
     NodeSection,
     PeerSection,
@@ -25,6 +24,7 @@ from node.config import (
     load,
     parse,
 )
+from node.destination_section import Destination
 from node.domain.errors import SetupError
 from node.domain.peers import Peer
 from node.domain.retention import Watermarks
@@ -83,8 +83,8 @@ def test_the_shipped_configuration_explains_every_key(header: str, section: Any)
 
     keys = set(re.findall(r"^(?:# )?([a-z_]+) = ", body, flags=re.MULTILINE))
 
-    # A table of its own.
-    assert keys == set(section.model_fields) - {"tls"}
+    # [receiver.tls] is a table of its own.
+    assert keys == set(section.model_fields) - ({"tls"} if section is ReceiverSection else set())
 
 
 def test_the_shipped_configuration_explains_every_key_of_a_channel_by_an_example_that_works() -> None:
@@ -100,13 +100,19 @@ def test_the_shipped_configuration_explains_every_key_of_a_channel_by_an_example
     assert channels[0].unless == {"SeriesDescription": ("*contrast*",)}
 
 
+EXAMPLES = "tls_[a-z]+|confirm|fail_over =|stow|token_file|login_file"
+
+
 def test_commented_keys_show_the_defaults() -> None:
     text = SHIPPED.read_text(encoding="utf-8")
     # Tables that are examples as a whole: from their commented heading to the next heading.
     text = re.sub(r"^# \[.*?(?=^(?:# )?\[|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
     # The examples that no default could be.
     uncommented = re.sub(
-        r"^# (?!calling_ae_title|unless|completion|channels|folder)([a-z_]+ = .*)$", r"\1", text, flags=re.MULTILINE
+        rf"^# (?!calling_ae_title|unless|completion|channels|folder|{EXAMPLES})([a-z_]+ = .*)$",
+        r"\1",
+        text,
+        flags=re.MULTILINE,
     )
 
     assert parse(tomllib.loads(uncommented)) == parse(tomllib.loads(text))
@@ -251,6 +257,48 @@ def test_a_destination_that_is_nowhere_is_named_with_what_it_lacks() -> None:
 def test_a_destination_that_is_a_folder_and_a_peer_is_refused() -> None:
     with pytest.raises(SetupError, match=r"destinations\.tps\.port: a folder has none"):
         parse(minimal(destinations=[{"name": "tps", "folder": "/srv/results", "port": 104}]))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"tls": True}, r"tls_ca: missing"),
+        ({"tls_ca": "ca.pem"}, r"tls: missing"),
+        ({"tls": True, "tls_ca": "ca.pem", "tls_key": "key.pem"}, r"tls_key: a certificate and its key come together"),
+        ({"commitment": True, "confirm": "find"}, r"confirm: commitment is the stronger proof"),
+        ({"fail_over": "nobody"}, r"fail_over: no other destination is called 'nobody'"),
+        ({"fail_over": "tps"}, r"fail_over: no other destination is called 'tps'"),
+        ({"stow": "https://pacs/dicom-web"}, r"ae_title: a DICOMweb server has none"),
+        ({"token_file": "token"}, r"token_file: an application entity has none"),
+        ({"name": "sender"}, r"'sender' stands for whoever sent the images"),
+    ],
+)
+def test_a_slip_in_a_destination_is_named(keys: dict[str, Any], said: str) -> None:
+    tps = {"name": "tps", "ae_title": "TPS", "host": "tps", "port": 104}
+
+    with pytest.raises(SetupError, match=said):
+        parse(minimal(destinations=[{**tps, **keys}]))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"stow": "http://pacs/dicom-web", "token_file": "token"}, r"a secret would go unencrypted"),
+        ({"stow": "https://pacs/d", "token_file": "a", "login_file": "b"}, r"there is a token_file"),
+        ({"stow": "http://pacs/dicom-web", "tls_ca": "ca.pem"}, r"http is not encrypted"),
+        ({"stow": "https://pacs/dicom-web", "commitment": True}, r"commitment: a DICOMweb server has none"),
+        ({"stow": "pacs/dicom-web"}, r"stow"),
+    ],
+)
+def test_a_slip_in_a_dicomweb_destination_is_named(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        parse(minimal(destinations=[{"name": "tps", **keys}]))
+
+
+def test_a_route_may_return_results_to_the_sender() -> None:
+    route = {**minimal()["routes"][0], "destinations": ["sender"]}
+
+    assert parse(minimal(routes=[route])).routes[0].destinations == ("sender",)
 
 
 @pytest.mark.parametrize("folder", ["/srv/node", "/srv/node/drop", "/srv", "/srv/results/drop", "/srv/x/../results"])

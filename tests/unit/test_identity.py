@@ -32,7 +32,7 @@ NOT_A_DATE = "ba6d74f4-8a35-38e8-b696-a8cb0d1e2f3a"
 def inherited(header: Dataset) -> Dataset:
     """Give what a result inherits from a header, as read back from a file."""
     result = Dataset()
-    inherit(result, header, manifest_of([header]))
+    inherit(result, header, manifest_of([header]).study_instance_uid)
     result.file_meta = header.file_meta
     result.SOPClassUID, result.SOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     return write_and_read(result)
@@ -175,7 +175,7 @@ def test_the_moment_is_in_the_zone_of_the_source() -> None:
     source = header()
     source.TimezoneOffsetFromUTC = "-0330"
 
-    assert moment(provenance(), source).strftime("%Y%m%d %H%M%S %z") == "20231114 184320 -0330"
+    assert moment(provenance().created_at, source).strftime("%Y%m%d %H%M%S %z") == "20231114 184320 -0330"
 
 
 def test_headers_come_in_the_order_of_the_planes_and_all_of_them() -> None:
