@@ -1,0 +1,111 @@
+"""The node's stages called one after the other, in a process of its own, without the durable engine.
+
+    python -m working.bare CONFIGURATION
+
+For each line on standard input it does all that lies in the inbox, and prints the seconds of processor time that it
+took. The tables are the node's own, on SQLite: only the engine is missing.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from node import __version__
+from node.adapters.dicom_files import dataset_loader, read_file
+from node.adapters.pulse import Pulse
+from node.adapters.result_store import ResultStore
+from node.adapters.storage_scu import store_best
+from node.config import load
+from node.service import Node, archive_desk, forms_of
+from node.stages.assemble import Assembler
+from node.stages.contour import Contourer
+from node.stages.course import JobWatch
+from node.stages.deliver import Deliverer, RetryPolicy
+from node.stages.ports import Enqueue
+from node.warm_models import WarmModels, opener
+
+
+def _quiet(event: str, **fields: Any) -> None:
+    pass
+
+
+class Inline:
+    """The stages' queue as a list in memory."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
+
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Put the contouring of a job on the list."""
+        return lambda _connection: self.waiting.append(("contour", (job, attempt)))
+
+    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+        """Put one try of a delivery on the list."""
+        return lambda _connection: self.waiting.append(("deliver", (job, destination, attempt)))
+
+
+def main() -> None:
+    """Do what lies in the inbox, once for each line."""
+    node = Node(config=load(Path(sys.argv[1])))
+    queue = Inline()
+    assembler, stages = (
+        _assembler(node, queue),
+        {"contour": _contourer(node, queue), "deliver": _deliverer(node, queue)},
+    )
+    for _ in sys.stdin:
+        started = time.process_time()
+        assembler.tick(time.time())
+        while queue.waiting:
+            stage, arguments = queue.waiting.popleft()
+            stages[stage](*arguments)
+        print(time.process_time() - started, flush=True)
+
+
+def _assembler(node: Node, queue: Inline) -> Assembler:
+    return Assembler(
+        inbox=node.inbox,
+        ledger=node.ledger,
+        queue=queue,
+        routes=[route.route() for route in node.config.routes],
+        policy=node.config.completion.policy(),
+        policies=node.config.policies(),
+        archives=archive_desk(node.config),
+        read_instance=read_file,
+        log=_quiet,
+    )
+
+
+def _contourer(node: Node, queue: Inline) -> Callable[..., None]:
+    return Contourer(
+        ledger=node.ledger,
+        queue=queue,
+        results=ResultStore(node.data_dir),
+        loader=lambda series_uid, files: dataset_loader(node.inbox.path(series_uid), files),
+        open_model=WarmModels(node.models, opener(node.config.node), _quiet),
+        forms=forms_of(node.config),
+        software_version=__version__,
+        watch=JobWatch(pulse=Pulse(node.pulse_path), now=time.time, steady=time.monotonic, timeout_s=float("inf")),
+        log=_quiet,
+    )
+
+
+def _deliverer(node: Node, queue: Inline) -> Callable[..., None]:
+    peer = node.config.destination("tps")
+    send = partial(store_best, peer.address(), calling_ae_title=node.config.node.ae_title)
+    return Deliverer(
+        ledger=node.ledger,
+        queue=queue,
+        store=lambda _destination, offers: send(offers),
+        policy=RetryPolicy(first_retry_s=5.0, longest_retry_s=5.0, give_up_after_s=60.0),
+        results=node.data_dir,
+        now=time.time,
+        log=_quiet,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Series of small CT slices, and an inbox that holds some."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from node.adapters.inbox import Inbox
+from node.domain.arrival import Arrival, InstanceIdentity
+from tests.builders import Identity, ct_series, grid, save_series, uid
+from tests.raw_sender import Instance
+
+SIDE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A series as it is sent."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    instances: tuple[Instance, ...]
+
+
+def make_series(name: str, slices: int, folder: Path) -> Series:
+    """Make a CT of ``slices`` × 64 × 64: a body with a liver in air."""
+    stack = grid(slices=slices, rows=SIDE, columns=SIDE, series=name)
+    index_s, index_r, index_c = np.ogrid[:slices, :SIDE, :SIDE]
+    body = (index_r - 30) ** 2 + (index_c - 33) ** 2 < 26**2
+    liver = (np.abs(index_s - slices / 2) < slices / 4) & ((index_r - 28) ** 2 + (index_c - 22) ** 2 < 9**2)
+    voxels = np.where(liver, 150, np.where(body, 50, -1000)).astype(np.int16)
+    identity = Identity(study=name, frame_of_reference=name)
+    datasets = ct_series(stack, voxels=voxels, identity=identity, series=name)
+    paths = save_series(datasets, folder / name)
+    return Series(
+        series_instance_uid=uid(name, "series"),
+        study_instance_uid=str(datasets[0].StudyInstanceUID),
+        instances=tuple(map(Instance.read, paths)),
+    )
+
+
+def lay_down(series: Sequence[Series], folder: Path) -> Inbox:
+    """Make an inbox in a folder with these series, whose last instance came long ago."""
+    inbox = Inbox(folder, minimum_free_gb=0.0)
+    for one in series:
+        for instance in one.instances:
+            _lay_down(instance, one, inbox)
+    return inbox
+
+
+def _lay_down(instance: Instance, series: Series, inbox: Inbox) -> None:
+    arrival = Arrival(
+        affected_sop_class_uid=instance.sop_class_uid,
+        affected_sop_instance_uid=instance.sop_instance_uid,
+        abstract_syntax_uid=instance.sop_class_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        calling_ae_title="BENCH",
+        called_ae_title="DELINEATE",
+        association_id="",
+    )
+    identity = InstanceIdentity(
+        sop_class_uid=instance.sop_class_uid,
+        sop_instance_uid=instance.sop_instance_uid,
+        study_instance_uid=series.study_instance_uid,
+        series_instance_uid=series.series_instance_uid,
+    )
+    part = inbox.open(arrival)
+    part.write(instance.data_set)
+    stored = part.store(identity)
+    # The time of arrival is the file's.
+    os.utime(inbox.path(series.series_instance_uid, stored.file_name), (0, 0))
