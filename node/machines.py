@@ -3,16 +3,39 @@
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from node.adapters.engine import Tasks
 from node.adapters.guard import Guard, Member, Peers
 from node.adapters.ledger import Ledger
-from node.domain.errors import NodeError, place_of
+from node.adapters.shared_folder import mark_folder
+from node.domain.errors import NodeError, SetupError, place_of
 from node.log import log
 from node.stages.ports import Queue
 from node.stages.setbacks import set_back
 
 _LOOK_FOR_THE_LEAD_EVERY_S = 1.0
+
+
+def refuse_other_folder(ledger: Ledger, data_dir: Path) -> None:
+    """Refuse a data folder that is not the one that the other machines use; the first machine's is theirs.
+
+    Raises
+    ------
+    SetupError
+        With what to do.
+    """
+    if not ledger.bind_folder(mark_folder(data_dir)):
+        raise other_folder(data_dir)
+
+
+def other_folder(data_dir: Path) -> SetupError:
+    """Say that a data folder is not the one that the other machines use."""
+    return SetupError(
+        f"The data folder {data_dir} is not the one that the other machines of this node use: its file node.id is "
+        "missing or another.",
+        "Mount the folder that they share at node.data_dir, on every machine at the same path.",
+    )
 
 
 class Handover:

@@ -51,7 +51,7 @@ from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
 from node.domain.routing import refuse_other_channels
 from node.log import log
-from node.machines import Handover, end_without_the_lead, lead_when_possible
+from node.machines import Handover, end_without_the_lead, lead_when_possible, refuse_other_folder
 from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
 from node.resources import shipped
 from node.stages.archives import Archive, ArchiveDesk
@@ -187,7 +187,9 @@ def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, s
     except OSError as error:
         raise _unwritable(node.data_dir, error) from error
     with lock:
-        Ledger(node.database)  # makes its tables, or says that another version did
+        ledger = node.ledger  # makes its tables, or says that another version did
+        if node.is_shared:
+            refuse_other_folder(ledger, node.data_dir)
         prepare(node.database, QUEUES)
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TABLES = sa.MetaData()
 
@@ -19,6 +19,8 @@ schema = sa.Table(
     TABLES,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("made_by", sa.Text, nullable=False),
+    # What the data folder's file node.id says, where several machines share it; empty until the first started.
+    sa.Column("folder", sa.Text, nullable=False, server_default=""),
 )
 
 association = sa.Table(
