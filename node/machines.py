@@ -3,7 +3,10 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from node.adapters.engine import Tasks
 from node.adapters.guard import Guard, Member, Peers
@@ -85,7 +88,7 @@ class Handover:
             log("work handed on", process=member.name, jobs=len(jobs), tasks=tasks, associations_lost=lost)
 
 
-def lead_when_possible(guard: Guard, begin: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+def lead_when_possible(guard: Guard, peers: Peers, begin: Callable[[], Callable[[], None]]) -> Callable[[], None]:
     """Begin, in a thread, as soon as no other process leads; gives what stops it.
 
     Parameters
@@ -101,6 +104,9 @@ def lead_when_possible(guard: Guard, begin: Callable[[], Callable[[], None]]) ->
         while not guard.lead():
             if stopping.wait(_LOOK_FOR_THE_LEAD_EVERY_S):
                 return
+            # The leader may be the one that is frozen.
+            with suppress(sa.exc.SQLAlchemyError):
+                peers.end_frozen()
         guard.say("leads")
         log("leads")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 from node.adapters.engine import Queue, Task, Tasks
 from node.adapters.ledger import Ledger
 from node.config import Config
-from node.domain.jobs import DeliveryState, JobState, Priority, retry_delay_s
+from node.domain.jobs import UNFINISHED_JOBS, DeliveryState, JobState, Priority, retry_delay_s
 from node.stages.contour import RESOURCE_ATTEMPTS
 from node.stages.ports import Enqueue
 
@@ -76,6 +76,9 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
                 ledger.move_job(row["job"], JobState.FAILED, reason=reason)
             case "ERROR" | "CANCELLED":
                 _again(ledger, tasks, row)
+            case "SUCCESS" if _is_at(ledger, row):
+                # Its worker was cut off and gave the try up; nobody else has begun another.
+                _again(ledger, tasks, row)
             case _:
                 pass
     deliveries = {
@@ -96,6 +99,12 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
             is_sent = row["state"] == DeliveryState.DELIVERED
             state = DeliveryState.DELIVERED if is_sent else DeliveryState.WAITING
             ledger.move_delivery(job, destination, state, facts, enqueue)
+
+
+def _is_at(ledger: Ledger, row: dict[str, Any]) -> bool:
+    """Tell whether a job is unfinished and at that attempt still: a task that ended well moved it first."""
+    now = ledger.job(row["job"])
+    return now is not None and now["state"] in UNFINISHED_JOBS and now["attempt"] == row["attempt"]
 
 
 def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:

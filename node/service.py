@@ -514,7 +514,9 @@ def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callab
 
 def _dispatcher(node: Node) -> Callable[[], None]:
     # One at a time assembles, delivers and reconciles, whichever machine it is on.
-    return lead_when_possible(node.guard, partial(_dispatch, node)) if node.is_shared else _dispatch(node)
+    if node.is_shared:
+        return lead_when_possible(node.guard, Peers(node.database), partial(_dispatch, node))
+    return _dispatch(node)
 
 
 def _dispatch(node: Node) -> Callable[[], None]:

@@ -209,7 +209,8 @@ class Peers:
                 for member in found:
                     connection.execute(sa.delete(tables.worker).where(tables.worker.c.name == member.name))
             finally:
-                _end_session(connection)
+                if found:
+                    _end_session(connection)
 
     def _lock_the_dead(self, connection: sa.Connection) -> Iterator[Member]:
         if float(connection.execute(_UP_FOR_S).scalar_one()) < self._comes_back_within_s:

@@ -83,6 +83,28 @@ def test_a_job_whose_task_failed_is_tried_anew_later(engine: Engine, status: str
     assert engine.tasks.status_of(following) == {following[0]: "DELAYED"}
 
 
+def test_a_job_whose_task_ended_without_it_is_tried_anew(engine: Engine) -> None:
+    engine.reconcile()
+    engine.ledger.move_job(KEY, JobState.CONTOURING)
+    engine.set_status(contour_task(KEY, 1).key, "SUCCESS")
+
+    engine.reconcile()
+
+    assert (engine.job()["state"], engine.job()["attempt"]) == (JobState.WAITING, 2)
+
+
+def test_a_job_whose_task_ended_well_is_left_alone(engine: Engine) -> None:
+    engine.reconcile()
+    unfinished = engine.ledger.unfinished_jobs()
+    engine.finish()
+    engine.set_status(contour_task(KEY, 1).key, "SUCCESS")
+    engine.ledger.unfinished_jobs = lambda: unfinished  # type: ignore[method-assign]
+
+    engine.reconcile()
+
+    assert engine.job()["state"] == JobState.CONTOURED
+
+
 def test_a_job_whose_task_fails_again_and_again_fails_with_the_number(engine: Engine) -> None:
     for attempt in range(1, 7):
         engine.reconcile()

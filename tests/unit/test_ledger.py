@@ -333,3 +333,13 @@ def test_an_attempt_that_is_over_is_not_begun(ledger: Ledger) -> None:
 
     with pytest.raises(TransitionError):
         ledger.begin_job(JOB["job"], 2)
+
+
+def test_a_character_that_a_database_cannot_hold_loses_no_row(ledger: Ledger) -> None:
+    ledger.note_series(SERIES, {**FACTS, "reason": "what \0 a peer said", "evidence": ["in \0 JSON"]})
+    ledger.note_event("instance refused", "CT\0", "what \0 a peer said")
+
+    row = ledger.series(SERIES)
+    assert row is not None
+    assert (row["reason"], row["evidence"]) == ("what � a peer said", ["in \0 JSON"])
+    assert [one["text"] for one in ledger.events()] == ["what � a peer said"]
