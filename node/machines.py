@@ -109,13 +109,16 @@ def lead_when_possible(guard: Guard, peers: Peers, begin: Callable[[], Callable[
                 peers.end_frozen()
         guard.say("leads")
         log("leads")
+        ends.append(begin())
+
+    def wait_and_begin_or_end() -> None:
         try:
-            ends.append(begin())
+            wait_and_begin()
         except Exception as error:  # nobody would lead; the supervisor starts this process again
             log("leading failed", fault=type(error).__name__, at=place_of(error), reason=_reason(error))
             os._exit(1)
 
-    threading.Thread(target=wait_and_begin, daemon=True).start()
+    threading.Thread(target=wait_and_begin_or_end, daemon=True).start()
 
     def stop() -> None:
         stopping.set()

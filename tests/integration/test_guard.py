@@ -200,3 +200,23 @@ def test_a_leader_that_is_cut_off_is_told(url: str, database: sa.Engine) -> None
     follower.close()
     leader.close()
     own.dispose()
+
+
+def test_one_that_stands_by_leads_after_a_restart_of_the_server(postgres: Server, database: sa.Engine) -> None:
+    told = threading.Event()
+    leader, follower = guard(database, lost=told.set), guard(database, "dispatcher@b")
+    leader.take(wait_s=0.0)
+    follower.take(wait_s=0.0)
+    assert leader.lead()
+
+    postgres.stop()
+    try:
+        assert told.wait(60)
+        assert [follower.lead() for _ in range(3)] == [False] * 3
+    finally:
+        postgres.start()
+
+    wait_until(follower.lead, "for the lead")
+    assert not leader.lead()
+    follower.close()
+    leader.close()
