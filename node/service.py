@@ -619,11 +619,11 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
     reconcile_at = 0.0
     while not stopping.is_set():
         try:
-            now = time.time()
-            assembler.tick(now)
-            if now >= reconcile_at:
+            steady = time.monotonic()
+            assembler.tick(time.time(), steady)
+            if steady >= reconcile_at:
                 reconcile(node.ledger, node.queue.tasks, config=node.config)
-                reconcile_at = now + _RECONCILE_EVERY_S
+                reconcile_at = steady + _RECONCILE_EVERY_S
         except Exception as error:  # the stage's loop: a fault in one look must not end the next
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
