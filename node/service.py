@@ -53,7 +53,15 @@ from node.domain.peers import AssociationPolicy
 from node.domain.routing import refuse_other_channels
 from node.log import log
 from node.machines import Handover, end_without_the_lead, lead_when_possible
-from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
+from node.queueing import (
+    CONTOUR,
+    DELIVER,
+    MAXIMUM_STARTS,
+    QUEUES,
+    DurableQueue,
+    reconcile,
+    try_what_waits_for_a_former_clock,
+)
 from node.resources import shipped
 from node.sharing import SharedFiles
 from node.stages.archives import Archive, ArchiveDesk
@@ -623,6 +631,7 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
             assembler.tick(time.time(), steady)
             if steady >= reconcile_at:
                 reconcile(node.ledger, node.queue.tasks, config=node.config)
+                try_what_waits_for_a_former_clock(node.ledger, node.queue.tasks, time.time())
                 reconcile_at = steady + _RECONCILE_EVERY_S
         except Exception as error:  # the stage's loop: a fault in one look must not end the next
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
