@@ -130,6 +130,7 @@ class Inbox:
     def _open_anew(self, arrival: Arrival) -> "Part":
         """Begin once more where this is the first, or somebody removed the folder while we run."""
         try:
+            self._require_home()
             make_durable_folder(self._incoming_folder)
             return Part(self, self._incoming(), arrival)
         except OSError as error:
@@ -194,8 +195,7 @@ class Inbox:
 
     def keep(self, part: "Part", identity: InstanceIdentity) -> StoredInstance:
         """Give a synced part its name in its series, durably; for `Part.store`."""
-        if not self._home.is_here():
-            raise FileNotFoundError(errno.ENOENT, "the data folder is gone")
+        self._require_home()
         series = self._series(identity.series_instance_uid)
         if not series.is_open:
             self._make_durable(series)
@@ -223,6 +223,7 @@ class Inbox:
 
     def keep_rejected(self, part: "Part", reason: str) -> None:
         """Give a synced part its name among the refused, with the reason beside it, durably; for `Part.reject`."""
+        self._require_home()
         folder = self._folder / REJECTED
         make_durable_folder(folder)
         name, was_there = _name_for(part, str(folder), part.digest, lambda name: (folder / name).exists())
@@ -232,6 +233,10 @@ class Inbox:
         if not note.exists():
             write_durably(note, reason.encode())
         sync_folder(folder)
+
+    def _require_home(self) -> None:
+        if not self._home.is_here():
+            raise FileNotFoundError(errno.ENOENT, "the data folder is gone")
 
     def _series(self, series_uid: str) -> "_OpenSeries":
         now = time.monotonic()
