@@ -19,6 +19,9 @@ QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, par
 # that no supervisor saw. What it saw counts as a setback of the job.
 MAXIMUM_STARTS = 10
 
+# Those of several machines, at most; what lies farther in the future was written by a clock since put back.
+_CLOCKS_DIFFER_BY_S = 60.0
+
 
 class DurableQueue:
     """The stages' queue on the engine; keys are deterministic, so that nothing is enqueued twice."""
@@ -105,6 +108,27 @@ def _is_at(ledger: Ledger, row: dict[str, Any]) -> bool:
     """Tell whether a job is unfinished and at that attempt still: a task that ended well moved it first."""
     now = ledger.job(row["job"])
     return now is not None and now["state"] in UNFINISHED_JOBS and now["attempt"] == row["attempt"]
+
+
+def try_what_waits_for_a_former_clock(ledger: Ledger, tasks: Tasks, now: float) -> None:
+    """Try at once what was postponed by a clock that has been put back since: it would wait that much longer.
+
+    Parameters
+    ----------
+    now
+        Seconds since the epoch.
+    """
+    for row in ledger.unfinished_jobs():
+        if row["state"] == JobState.WAITING and row["updated_at"] > now + _CLOCKS_DIFFER_BY_S:
+            job, attempt = row["job"], row["attempt"]
+            enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, 0.0, row["priority"]))
+            ledger.move_job(job, JobState.QUEUED, enqueue=enqueue, at_attempt=attempt, attempt=attempt + 1)
+    for row in ledger.unfinished_deliveries():
+        if row["state"] == DeliveryState.WAITING and row["updated_at"] > now + _CLOCKS_DIFFER_BY_S:
+            job, destination, attempt = row["job"], row["destination"], row["attempt"]
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1))
+            facts = {"attempt": attempt + 1, "next_attempt_at": None}
+            ledger.move_delivery(job, destination, DeliveryState.QUEUED, facts, enqueue, at_attempt=attempt)
 
 
 def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ another data set under the same SOP Instance UID is another file: nothing is eve
 name; whether two files are the same is decided by comparing them.
 """
 
+import errno
 import mmap
 import os
-import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import xxhash
 
+from node.adapters.disk import Folder, free_bytes
 from node.adapters.durable import SharedSync, make_durable_folder, sync_folder, write_durably
 from node.dicom.part10 import file_meta, start_of_data_set
 from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Readable, StoredInstance
@@ -81,6 +82,8 @@ class Inbox:
             raise SetupError(
                 f"The inbox {folder} cannot be made: {error.strerror}.", "Give another node.data_dir, or its rights."
             ) from error
+        # What is stored while the data folder is not mounted would be hidden when it is again.
+        self._home = Folder(folder.parent)
         if not os.access(folder / INCOMING, os.W_OK | os.X_OK):
             raise SetupError(f"The inbox {folder} cannot be written to.", "Mend the rights of node.data_dir.")
 
@@ -96,10 +99,13 @@ class Inbox:
         return len(unfinished)
 
     def has_room_for(self, byte_count: int) -> bool:
-        """Tell whether that many bytes can be stored and the free disk stays above the minimum."""
+        """Tell whether that many bytes can be stored and the free disk stays above the minimum.
+
+        Not where the data folder is gone.
+        """
         now = time.monotonic()
         if not 0 <= now - self._looked_at < LOOK_AT_DISK_EVERY_S:
-            self._free_bytes, self._looked_at = shutil.disk_usage(self._folder).free, now
+            self._free_bytes, self._looked_at = free_bytes(self._folder) if self._home.is_here() else -1, now
         return self._free_bytes - byte_count >= self._minimum_free_bytes
 
     def takes_more_of(self, series_uid: str, most: int) -> bool:
@@ -124,6 +130,7 @@ class Inbox:
     def _open_anew(self, arrival: Arrival) -> "Part":
         """Begin once more where this is the first, or somebody removed the folder while we run."""
         try:
+            self._require_home()
             make_durable_folder(self._incoming_folder)
             return Part(self, self._incoming(), arrival)
         except OSError as error:
@@ -134,8 +141,11 @@ class Inbox:
 
     def series_uids(self) -> list[str]:
         """Give the Series Instance UID of every series with at least one instance, sorted."""
-        with os.scandir(self._folder) as entries:
-            names = [one.name for one in entries if one.name[0].isdigit() and one.is_dir()]
+        try:
+            with os.scandir(self._folder) as entries:
+                names = [one.name for one in entries if one.name[0].isdigit() and one.is_dir()]
+        except FileNotFoundError:  # somebody removed it while we run: the next instance makes it anew
+            return []
         return sorted(name for name in names if self._changed_and_count(name)[1])
 
     def file_names(self, series_uid: str) -> list[str]:
@@ -185,6 +195,7 @@ class Inbox:
 
     def keep(self, part: "Part", identity: InstanceIdentity) -> StoredInstance:
         """Give a synced part its name in its series, durably; for `Part.store`."""
+        self._require_home()
         series = self._series(identity.series_instance_uid)
         if not series.is_open:
             self._make_durable(series)
@@ -212,6 +223,7 @@ class Inbox:
 
     def keep_rejected(self, part: "Part", reason: str) -> None:
         """Give a synced part its name among the refused, with the reason beside it, durably; for `Part.reject`."""
+        self._require_home()
         folder = self._folder / REJECTED
         make_durable_folder(folder)
         name, was_there = _name_for(part, str(folder), part.digest, lambda name: (folder / name).exists())
@@ -221,6 +233,10 @@ class Inbox:
         if not note.exists():
             write_durably(note, reason.encode())
         sync_folder(folder)
+
+    def _require_home(self) -> None:
+        if not self._home.is_here():
+            raise FileNotFoundError(errno.ENOENT, "the data folder is gone")
 
     def _series(self, series_uid: str) -> "_OpenSeries":
         now = time.monotonic()

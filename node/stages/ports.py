@@ -386,6 +386,10 @@ class SteeringLedger(Protocol):
         """Give one series' row, or None."""
         ...
 
+    def outputs(self, job: str) -> Sequence[Row]:
+        """Give the objects that a job made."""
+        ...
+
     def deliveries_of(self, job: str) -> Sequence[Row]:
         """Give the deliveries of a job."""
         ...
