@@ -16,9 +16,8 @@ from node.adapters.query_scu import count_instances
 from node.adapters.shared_folder import file_system_of
 from node.adapters.spooling_check import fault_of_spooling
 from node.adapters.storage_scp import check_receiver
-from node.adapters.storage_scu import echo
 from node.config import ArchiveSection, Config
-from node.destination_section import Destination
+from node.destination_checkup import attempts_at_destinations, write_and_rename
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.routing import Route, refuse_other_channels
@@ -65,11 +64,8 @@ def check(config: Config) -> Iterator[Finding]:
     if config.hot_folder.folder is not None:
         hot = config.hot_folder.folder
         yield tried("hot folder", lambda: _hot_folder(hot))
-    for destination in config.destinations:
-        yield tried(
-            f"destination {destination.name}",
-            lambda destination=destination: _destination(config, destination),  # type: ignore[misc]
-        )
+    for subject, attempt in attempts_at_destinations(config):
+        yield tried(subject, attempt)
 
 
 def tried(subject: str, attempt: Callable[[], str]) -> Finding:
@@ -246,36 +242,5 @@ def _archive(config: Config, archive: ArchiveSection) -> str:
 
 
 def _hot_folder(folder: Path) -> str:
-    _write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
+    write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
     return f"{folder} can be emptied"
-
-
-def _destination(config: Config, peer: Destination) -> str:
-    if peer.folder is not None:
-        remedy = "Make it, or mount it, and let the node write to it. Results wait for it until then."
-        _write_and_rename(peer.folder, remedy)
-        return f"{peer.folder} can be written to"
-    try:
-        echo(
-            peer.address(),
-            calling_ae_title=peer.calling_ae_title or config.node.ae_title,
-            timeout_s=config.delivery.timeout_s,
-        )
-    except PeerError as error:
-        remedy = (
-            "Start it; correct its host, port and AE title here; make our AE title known to it; look for a firewall "
-            "between. Results wait for it until then."
-        )
-        raise NodeError(error.reason, remedy) from error
-    return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
-
-
-def _write_and_rename(folder: Path, remedy: str) -> None:
-    """Try what putting a file into a folder needs; nothing of it stays."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".delineate-", dir=folder) as tried:
-            file = Path(tried, "a")
-            file.touch()
-            file.rename(Path(tried, "b"))
-    except OSError as error:
-        raise NodeError(f"{folder} cannot be used: {error.strerror}.", remedy) from error
