@@ -1,6 +1,7 @@
 """Series of small CT slices, and an inbox that holds some."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def make_series(name: str, slices: int, folder: Path) -> Series:
 
 
 def lay_down(series: Sequence[Series], folder: Path) -> Inbox:
-    """Make an inbox in a folder with these series, whose last instance came long ago."""
+    """Make an inbox in a folder with these series, whose last instance came an hour ago."""
     inbox = Inbox(folder, minimum_free_gb=0.0)
     for one in series:
         for instance in one.instances:
@@ -70,4 +71,5 @@ def _lay_down(instance: Instance, series: Series, inbox: Inbox) -> None:
     part.write(instance.data_set)
     stored = part.store(identity)
     # The time of arrival is the file's.
-    os.utime(inbox.path(series.series_instance_uid, stored.file_name), (0, 0))
+    an_hour_ago = time.time() - 3600.0
+    os.utime(inbox.path(series.series_instance_uid, stored.file_name), (an_hour_ago, an_hour_ago))
