@@ -1,8 +1,10 @@
 """Associations that we open: to a destination, with TLS or without, and in plain words why there is none."""
 
+import queue
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +74,7 @@ class Caller:
             The destination takes none of the presentation contexts.
         """
         association = self._open(contexts)
+        keep_answers(association)
         try:
             yield association
         except BaseException:
@@ -161,6 +164,43 @@ class Caller:
         except OSError as error:
             return (error.strerror or str(error)).lower()
         return "the connection failed, though a second one was taken"
+
+
+def keep_answers(association: Any) -> None:
+    """Let an association's own thread take requests only, and whoever waits for an answer only answers.
+
+    pynetdicom pauses that thread while an answer is waited for, but on a busy machine it may be past the place where it
+    looks whether it is to pause; then it takes the answer, drops it, and the wait ends with the timeout.
+    """
+    association.dimse.msg_queue = _Messages(association)
+
+
+class _Messages(queue.Queue[Any]):
+    """What was received and is not taken yet: pairs of presentation context and DIMSE primitive, or of None."""
+
+    def __init__(self, own: threading.Thread) -> None:
+        super().__init__()
+        self._own = own
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the first message that is for the calling thread."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self.not_empty:
+            while (place := self._first()) is None:
+                left = None if until is None else until - time.monotonic()
+                if not block or (left is not None and left <= 0):
+                    raise queue.Empty
+                self.not_empty.wait(left)
+            message = self.queue[place]
+            del self.queue[place]
+            return message
+
+    def _first(self) -> int | None:
+        wants_requests = threading.current_thread() is self._own
+        for place, (_, message) in enumerate(self.queue):
+            if (message is not None and message.is_valid_request) == wants_requests:
+                return place
+        return None
 
 
 def class_name(sop_class_uid: str) -> str:

@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context
 
+from node.adapters.calling import keep_answers
 from node.domain.delivery import PeerAddress
 from node.domain.errors import PeerError
 from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -88,6 +89,7 @@ def _open(archive: PeerAddress, calling_ae_title: str, timeout_s: float) -> Any:
     if not association.is_established:
         why = "takes no C-FIND" if association.rejected_contexts else "took no association"
         raise PeerError(f"it {why} ({archive.host}:{archive.port})", "Compare [[archives]] with what it knows of us.")
+    keep_answers(association)
     return association
 
 
