@@ -1,5 +1,6 @@
 """What is left of the node's promises after a storm, looked at in files and tables."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ from tests.fakes import FakeDestination
 from tests.raw_sender import data_set_of
 
 Row = Mapping[str, Any]
+
+# Of a log line the event without its fields, or of a library's line the place in it.
+_EVENT = re.compile(
+    r"^[^[\n]*\[ *(?:info|warning|error) *\] (?P<event>\([\w:.]+\)|.*?(?= \w+=|$))", re.MULTILINE | re.IGNORECASE
+)
+_TELLS = re.compile(r"failed|fault|cannot|\.py:")
 
 
 @dataclass(kw_only=True)
@@ -199,11 +206,5 @@ def _judge_shelf(shelf: Path, results: Mapping[str, Path], verdict: Verdict) -> 
 
 
 def count_faults_told(logs: Iterable[str]) -> Counter[str]:
-    """Count the log lines that tell of a fault of ours, by what they say."""
-    telling = ("ended by a fault", "failed", "cannot be judged", "Traceback", "[ERROR]", "cannot be gathered")
-    return Counter(
-        line.split("] ", 1)[-1][:160]
-        for log in logs
-        for line in log.splitlines()
-        if any(word in line for word in telling)
-    )
+    """Count the events in logs that tell of a fault: of the node itself, and what libraries say of theirs."""
+    return Counter(found["event"] for log in logs for found in _EVENT.finditer(log) if _TELLS.search(found["event"]))

@@ -19,6 +19,7 @@ from node.adapters.pulse import Pulse
 from node.adapters.result_store import ResultStore
 from node.config import load
 from node.delivering import deliverer
+from node.log import silence
 from node.service import Node, archive_desk, forms_of
 from node.stages.assemble import Assembler
 from node.stages.contour import Contourer
@@ -48,6 +49,7 @@ class Inline:
 
 def main() -> None:
     """Do what lies in the inbox, once for each line."""
+    silence()
     node = Node(config=load(Path(sys.argv[1])))
     queue = Inline()
     assembler, stages = (
