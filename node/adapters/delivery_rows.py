@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from node.adapters import tables
 from node.adapters.rows import Enqueue, Row, Rows
-from node.domain.delivery import CommitmentReport, failed_of
+from node.domain.delivery import CommitmentReport, failed_of, notice_key
 from node.domain.jobs import (
     DELIVERY_TRANSITIONS,
     UNFINISHED_DELIVERIES,
@@ -46,6 +46,11 @@ class DeliveryRows(Rows):
     def deliveries_of(self, job: str) -> list[Row]:
         """Give the deliveries of a job."""
         return self._rows(sa.select(_delivery).where(_delivery.c.job == job).order_by(_delivery.c.destination))
+
+    def reports_of(self, of: str) -> list[Row]:
+        """Give the deliveries of reports that nothing came of a job, or of a series."""
+        reports = tables.delivery.c.job.startswith(notice_key(of, ""), autoescape=True)
+        return self._rows(sa.select(tables.delivery).where(reports).order_by(tables.delivery.c.destination))
 
     def unfinished_deliveries(self) -> list[Row]:
         """Give every delivery that has a try before it, the oldest first."""

@@ -390,6 +390,10 @@ class SteeringLedger(Protocol):
         """Give the deliveries of a job."""
         ...
 
+    def reports_of(self, of: str) -> Sequence[Row]:
+        """Give the deliveries of reports that nothing came of a job."""
+        ...
+
     def move_job(
         self, job: str, state: JobState, *, enqueue: Enqueue | None = None, at_attempt: int | None = None, **facts: Any
     ) -> None:

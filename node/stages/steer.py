@@ -94,7 +94,7 @@ class Steering:
         return [self._send(one, "sent again") for one in found]
 
     def resend(self, row: Row, destination: str = "") -> list[Steered]:
-        """Send a job's objects again, the same instances, also where they were delivered."""
+        """Send a job's objects, or the report that there are none, again, also where they were delivered."""
         self._refuse_without_objects(row)
         return [self._send(one, "sent again") for one in self._deliveries(row, frozenset(DeliveryState), destination)]
 
@@ -104,7 +104,7 @@ class Steering:
             facts = {"attempt": row["attempt"], "reason": "cancelled by a person"}
             self._move(row, JobState.CANCELLED, facts)
             return [Steered(job=row["job"], did="cancelled")]
-        found = self._deliveries(row, UNFINISHED_DELIVERIES, "") if row["state"] == JobState.CONTOURED else []
+        found = self._deliveries(row, UNFINISHED_DELIVERIES, "")
         if not found:
             raise RefusedError(f"Job {short_id(row['job'])} is {row['state']}: there is nothing to cancel.")
         for one in found:
@@ -116,8 +116,7 @@ class Steering:
         """Let a job go before all others, and what waits of it or of its deliveries at once."""
         if row["state"] in (JobState.QUEUED, JobState.WAITING):
             return [self._requeue(row, Priority.STAT, "goes first")]
-        waiting = frozenset({DeliveryState.WAITING})
-        found = self._deliveries(row, waiting, "") if row["state"] == JobState.CONTOURED else []
+        found = self._deliveries(row, frozenset({DeliveryState.WAITING}), "")
         if not found:
             raise RefusedError(f"Job {short_id(row['job'])} is {row['state']}: nothing of it waits.")
         return [self._send(one, "sent at once") for one in found]
@@ -167,14 +166,19 @@ class Steering:
         return Steered(job=job, did=did, destination=destination)
 
     def _deliveries(self, row: Row, states: Iterable[DeliveryState], destination: str) -> list[Row]:
-        own = self._ledger.deliveries_of(row["job"])
+        own = self._sent(row)
         if destination and destination not in {one["destination"] for one in own}:
             there = ", ".join(one["destination"] for one in own)
             raise RefusedError(f"Job {short_id(row['job'])} has no destination {destination!r}; it has {there}.")
         return [one for one in own if one["state"] in states and destination in ("", one["destination"])]
 
+    def _sent(self, row: Row) -> Sequence[Row]:
+        """Give the deliveries of a job's objects, or of the report that there are none."""
+        contoured = row["state"] == JobState.CONTOURED
+        return self._ledger.deliveries_of(row["job"]) if contoured else self._ledger.reports_of(row["job"])
+
     def _refuse_without_objects(self, row: Row) -> None:
-        if row["state"] != JobState.CONTOURED:
+        if not self._sent(row):
             raise RefusedError(f"Job {short_id(row['job'])} is {row['state']}: it has no objects to send.")
 
     def _move(self, row: Row, state: JobState, facts: Mapping[str, Any], enqueue: Any = None) -> None:

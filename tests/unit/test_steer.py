@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.adapters.database import open_database
 from node.adapters.engine import Tasks, prepare
 from node.adapters.ledger import Ledger
+from node.domain.delivery import notice_key
 from node.domain.errors import InputError
 from node.domain.jobs import DeliveryState, JobState, Priority, SeriesState, short_id
 from node.queueing import QUEUES, DurableQueue, contour_task, deliver_task
@@ -275,3 +276,19 @@ def test_a_growing_series_is_asked_for_until_it_is_judged(world: World) -> None:
     for series_uid in ("1.5", SERIES, "1.6"):
         with pytest.raises(RefusedError, match="is being received"):
             world.steering.run_series_now(series_uid)
+
+
+def test_the_report_that_there_are_no_contours_is_sent_again(world: World) -> None:
+    report = notice_key(KEY, "0123abcd")
+    world.move(JobState.CONTOURING)
+    world.ledger.move_job(KEY, JobState.DECLINED, reason="no volume")
+    with pytest.raises(RefusedError, match="no objects to send"):
+        world.steering.resend(world.job())
+    world.ledger.add_notice(report, [{**OUTPUT, "kind": "sr"}], {"tps": [("9.9",)]}, enqueue_nothing)
+    world.ledger.move_delivery(report, "tps", DeliveryState.REFUSED, {}, None)
+
+    (done,) = world.steering.resend(world.job())
+
+    assert (done.job, done.destination) == (report, "tps")
+    assert world.status_of(deliver_task(report, "tps", 2).key) == "ENQUEUED"
+    assert world.job()["state"] == JobState.DECLINED
