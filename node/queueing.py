@@ -8,8 +8,8 @@ from node.adapters.engine import Queue, Task, Tasks
 from node.adapters.ledger import Ledger
 from node.config import Config
 from node.domain.jobs import UNFINISHED_JOBS, DeliveryState, JobState, Priority, retry_delay_s
-from node.stages.contour import RESOURCE_ATTEMPTS
 from node.stages.ports import Enqueue
+from node.stages.setbacks import RESOURCE_ATTEMPTS
 
 CONTOUR, DELIVER = "contour", "deliver"
 # One job at a time per contouring process; several destinations at a time, but one try per destination.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
 from node.adapters.database import open_database, open_server, refuse_damaged, set_leftovers_aside
@@ -66,9 +66,12 @@ from node.resources import shipped
 from node.sharing import SharedFiles
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
-from node.stages.contour import Contourer, OpenModel
-from node.stages.course import JobWatch
 from node.stages.receive import ReceiveLimits, begin
+
+if TYPE_CHECKING:
+    # Only the contourer needs them: with what they bring (scipy, OpenCV, highdicom) every other process would start a
+    # third slower and hold 64 MB more.
+    from node.stages.contour import Contourer, OpenModel
 
 Role = Literal["receiver", "contourer", "dispatcher", "collector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -459,7 +462,9 @@ def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
 def _contourer(node: Node) -> Callable[[], None]:
     pulse = Pulse(node.pulse_path)
     pulse.beat("start")  # from here on a driver or a disk may hang
-    from node.warm_models import WarmModels, opener  # noqa: PLC0415 - no other process needs ONNX Runtime's 0.3 s
+    from node.stages.contour import Contourer  # noqa: PLC0415 - no other process needs these seconds and megabytes
+    from node.stages.course import JobWatch  # noqa: PLC0415
+    from node.warm_models import WarmModels, opener  # noqa: PLC0415
 
     section = node.config.node
     offer_as_victim()
@@ -500,7 +505,7 @@ def _contourer(node: Node) -> Callable[[], None]:
     return stop
 
 
-def _settle_predecessor(pulse_path: Path, contourer: Contourer) -> None:
+def _settle_predecessor(pulse_path: Path, contourer: "Contourer") -> None:
     """Let the job that the process before this one ended with have its setback, before the engine starts it again."""
     ending = read_ending(pulse_path)
     if ending is not None:
@@ -542,7 +547,7 @@ def _form_of_sender(config: Config, destination: str, forms: Forms) -> Form:
     return Form(profile=load_profile("generic")) if name is None else forms[name]
 
 
-def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callable[[str], OpenModel]:
+def _with_slot(open_model: Callable[[str], "OpenModel"], device_id: int) -> Callable[[str], "OpenModel"]:
     """Give with each model the time slot of its device, where that is an accelerator."""
 
     @cache
@@ -551,7 +556,7 @@ def _with_slot(open_model: Callable[[str], OpenModel], device_id: int) -> Callab
         log("accelerator shared", lock=str(slot.path))
         return slot
 
-    def open_with_slot(name: str) -> OpenModel:
+    def open_with_slot(name: str) -> "OpenModel":
         model = open_model(name)
         # Read from the session: with device = "auto" nothing else tells where the network runs.
         return replace(model, slot=cuda_slot()) if "CUDAExecutionProvider" in model.predictor.computed_by else model

@@ -14,7 +14,8 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 # Any other than success, so that only our own answer can be it; PS3.4 B.2.3, "cannot understand".
 _STATUS = 0xC0DE
-_TIMEOUT_S = 5.0
+# For a machine that starts everything at once: who gives up here receives slowly until its next start.
+_TIMEOUT_S = 30.0
 
 
 class _Kept:

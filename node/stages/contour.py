@@ -31,10 +31,8 @@ from node.pipeline import Contoured, contour_series
 from node.results import Origin, ResultObject
 from node.stages.course import Course, JobWatch, OvertimeError
 from node.stages.ports import JobLedger, Log, Queue, ResultStore, Row, Slot, all_of
-from node.stages.setbacks import set_back
+from node.stages.setbacks import RESOURCE_ATTEMPTS, set_back
 
-# A lack of memory, or a file that cannot be read, is tried again so often before a person must look.
-RESOURCE_ATTEMPTS = 6
 # So soon at the latest it is tried whether somebody made room, or mended the set-up.
 LONGEST_WAIT_S = 300.0
 

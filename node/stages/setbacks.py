@@ -5,6 +5,8 @@ from node.stages.ports import Log, Queue, Row, SetbackLedger
 
 # Tries that ended so before a person must look: such a job harms the others, too.
 MOST_SETBACKS = 3
+# A lack of memory, or a file that cannot be read, is tried again so often before a person must look.
+RESOURCE_ATTEMPTS = 6
 
 
 def set_back(row: Row, reason: str, *, ledger: SetbackLedger, queue: Queue, now: float, log: Log) -> None:

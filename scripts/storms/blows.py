@@ -9,12 +9,14 @@ import psutil
 from node.adapters.ledger import Ledger
 from node.domain.errors import NodeError
 from node.domain.jobs import JobState
-from node.stages.contour import MOST_SETBACKS
+from node.stages.setbacks import MOST_SETBACKS
 from scripts.storms.machine import SUPERVISOR, Machine
 
 EVERYTHING = "everything at once"
 # Whom it hits how often: a dead supervisor takes all others with it, and their start is most of a machine's work.
 _VICTIMS = {"receiver": 5, "contourer": 6, "dispatcher": 6, "collector": 2, SUPERVISOR: 1, EVERYTHING: 1}
+# A death of these is, or may be, a setback of the job at work.
+_END_CONTOURERS = ("contourer", SUPERVISOR, EVERYTHING)
 
 
 class Blows:
@@ -46,8 +48,9 @@ class Blows:
     def strike(self) -> None:
         """Hit somebody; nobody where nobody is there, or where it would be the blow that fails a job by rule."""
         if self._restart_database is not None and self._chance.random() < 0.05:
-            self._restart_database()
-            self.struck["database"] += 1
+            if not self._would_fail_a_job():
+                self._restart_database()
+                self.struck["database"] += 1
             return
         machine = self._chance.choice(self._machines)
         there = machine.processes()
@@ -58,7 +61,7 @@ class Blows:
 
     def _kill(self, victims: Sequence[psutil.Process], name: str) -> bool:
         alive = [one for one in victims if _stopped(one)]
-        if name == "contourer" and self._would_fail_a_job():
+        if name in _END_CONTOURERS and self._would_fail_a_job():
             for one in alive:
                 one.resume()
             return False

@@ -23,6 +23,8 @@ _RESTART_AFTER_S = 0.3
 # pauses, which the kills make, would let its later series wait for minutes.
 _CONFIGURATION = """\
 [node]
+machine = "{name}"
+database = "{database}"
 port = {port}
 data_dir = "{folder}/var"
 model_dirs = ["{folder}/models"]
@@ -98,17 +100,24 @@ class Places:
 class Machine:
     """The node on one machine, kept running until it is told to rest.
 
-    >>> machine = Machine("a", places, destination_port=11113)
+    Parameters
+    ----------
+    database
+        Address of the database that machines share; empty: the node's own file.
+
+    >>> machine = Machine("a", places, database="", destination_port=11113)
     >>> machine.start()
     >>> machine.processes()["receiver"].kill()
     """
 
-    def __init__(self, name: str, places: Places, *, destination_port: int) -> None:
+    def __init__(self, name: str, places: Places, *, database: str, destination_port: int) -> None:
         self.name = name
         self.port = free_port()
         self._config_path = places.folder / f"{name}.toml"
         self._log_path = places.folder / f"{name}.log"
-        text = _CONFIGURATION.format(port=self.port, folder=places.folder, destination_port=destination_port)
+        text = _CONFIGURATION.format(
+            name=name, database=database, port=self.port, folder=places.folder, destination_port=destination_port
+        )
         self._config_path.write_text(text, encoding="utf-8")
         self.config: Config = load(self._config_path)
         self._process: subprocess.Popen[bytes] | None = None
@@ -157,8 +166,10 @@ class Machine:
     def rest(self) -> int | None:
         """Stop it in order; gives its exit status, None where it had to be killed."""
         self._resting.set()
-        self._manager.join()
-        assert self._process is not None
+        if self._process is None:
+            return 0
+        if self._manager.is_alive():
+            self._manager.join()
         self._process.terminate()
         try:
             return self._process.wait(STOP_WITHIN_S)

@@ -1,5 +1,6 @@
 """One storm, from its first cloud to what is found after it."""
 
+import json
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ from node.adapters.ledger import Ledger
 from node.domain.errors import NodeError
 from node.domain.jobs import SeriesState
 from node.service import Node
+from node.status import status_of
 from scripts.storms.blows import Blows
 from scripts.storms.destinations import Flapping, flapping_folder, flapping_scp
 from scripts.storms.machine import Machine, Places
@@ -28,6 +30,12 @@ _SENDERS_END_WITHIN_S = 240.0
 # After the time at which the node itself says that it will go on: how long nothing may change.
 _NOTHING_CHANGES_FOR_S = 200.0
 _ALL_ENDS_WITHIN_S = 1200.0
+# Raises where an index, or a row that it should point to, is damaged.
+_CHECK_EVERY_INDEX = """\
+SELECT bt_index_check(index => pg_class.oid, heapallindexed => true)
+FROM pg_class JOIN pg_am ON pg_am.oid = relam
+WHERE relkind = 'i' AND amname = 'btree' AND relpersistence = 'p'
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,16 @@ class Force:
     senders: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What the storm rages over."""
+
+    machines: Sequence[str] = ("a",)
+    # Address of a PostgreSQL database that the machines share, and what restarts its server at once.
+    database: str = ""
+    restart_database: Callable[[], None] | None = None
+
+
 class Storm:
     """Everything that acts on a node, and the node.
 
@@ -50,14 +68,17 @@ class Storm:
         Told a line of progress now and then.
     """
 
-    def __init__(self, folder: Path, force: Force, tell: Callable[[str], None]) -> None:
-        self._force, self._tell = force, tell
+    def __init__(self, folder: Path, force: Force, site: Site, tell: Callable[[str], None]) -> None:
+        self._force, self._site, self._tell = force, site, tell
         self._places = Places(folder=folder)
         for made in (self._places.sent, self._places.drop, self._places.shelf, folder / "staging"):
             made.mkdir()
         install(self._places.models)
         self._tps = FakeDestination()
-        self._machines = [Machine("a", self._places, destination_port=self._tps.address.port)]
+        self._machines = [
+            Machine(name, self._places, database=site.database, destination_port=self._tps.address.port)
+            for name in site.machines
+        ]
         self._promises = Promises()
         self._calm, self._end = threading.Event(), threading.Event()
         self._unfinished = 0
@@ -66,11 +87,11 @@ class Storm:
         """Let it rage, wait until the node has done what it can, and look at what is left."""
         started = time.monotonic()
         with self._tps:
-            for machine in self._machines:
-                machine.start()
-            ledger = Node(config=self._machines[0].config).ledger
-            blows = Blows(self._machines, ledger, self._chance("blows"))
             try:
+                for machine in self._machines:
+                    machine.start()
+                ledger = Node(config=self._machines[0].config, process="storm").ledger
+                blows = Blows(self._machines, ledger, self._chance("blows"), self._site.restart_database)
                 all_sent = self._storm(ledger, blows)
                 raged_s = time.monotonic() - started
                 said = self._wait_for_the_end(ledger)
@@ -82,6 +103,8 @@ class Storm:
         verdict.expect(not said, said)
         verdict.expect(set(statuses) == {0}, f"the node ended with {statuses} when it was told to")
         time_s = {"seconds of storm": round(raged_s), "seconds until all was done": round(time.monotonic() - started)}
+        if verdict.faults:  # a server's database goes with the storm
+            (self._places.folder / "status.json").write_text(json.dumps(status_of(ledger), indent=1, default=str))
         verdict.figures = {"blows": blows.count, **_prefixed("  ", blows.struck), **time_s, **verdict.figures}
         return verdict
 
@@ -190,22 +213,27 @@ class Storm:
         )
         left_behind = [one for machine in self._machines for one in machine.left_behind()]
         verdict.expect(not left_behind, f"processes left behind: {left_behind}")
-        said = _integrity(Node(config=config))
+        said = _integrity(Node(config=config, process="storm"))
         verdict.expect(said == "ok", f"the database is damaged: {said}")
         told = count_faults_told(machine.log for machine in self._machines)
         endings = Counter(f"supervisor ended with {one}" for machine in self._machines for one in machine.endings)
         verdict.figures |= {
             **_prefixed("", self._promises.courses),
             **_prefixed("", endings),
-            "PRAGMA integrity_check": said,
+            "database, checked": said,
             **_prefixed("log: ", told),
         }
         return verdict
 
 
 def _integrity(node: Node) -> str:
-    with node.database.connect() as connection:
-        return "; ".join(row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check"))
+    """Let the database look for damage in itself; gives "ok" or what it says."""
+    with node.database.begin() as connection:
+        if not node.is_shared:
+            return "; ".join(row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check"))
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS amcheck")
+        connection.exec_driver_sql(_CHECK_EVERY_INDEX)
+    return "ok"
 
 
 def _prefixed(prefix: str, counts: Counter[str]) -> dict[str, int]:

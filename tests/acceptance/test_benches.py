@@ -62,6 +62,22 @@ def test_without_its_peers_the_bench_of_receiving_says_what_to_install(
     assert "apt-get install dcmtk orthanc" in done.stderr
 
 
+def test_the_bench_of_jobs_compares_the_engine_with_the_bare_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    results = tmp_path / "bench.json"
+
+    done = run([sys.executable, ROOT / "scripts/benches/jobs.py", "--quick", "--json", results])
+
+    # Whether the bound holds cannot be told from one run of this size.
+    assert done.returncode in (0, 1), done.stderr
+    rows = json.loads(results.read_text(encoding="utf-8"))
+    assert [row["unit"] for row in rows] == ["series/min", "ms", "ms", "% of a core"]
+    assert [row["bound"] for row in rows] == [None, None, 1.05, None]
+    assert all(row["ours"] > 0 for row in rows)
+
+
 @pytest.mark.peers
 def test_the_bench_of_outputs_compares_ours_with_every_peer(
     tmp_path: Path, needs_program: Callable[..., None], monkeypatch: pytest.MonkeyPatch

@@ -23,9 +23,9 @@ from node.domain.profiles import Profile
 from node.domain.series import manifest_to_json
 from node.inference.predictor import HalfFirst
 from node.resources import shipped
-from node.stages.contour import RESOURCE_ATTEMPTS, Contourer, OpenModel
+from node.stages.contour import Contourer, OpenModel
 from node.stages.course import JobWatch
-from node.stages.setbacks import MOST_SETBACKS
+from node.stages.setbacks import MOST_SETBACKS, RESOURCE_ATTEMPTS
 from tests.acceptance.test_kill import phantom
 from tests.builders import manifest_of
 

@@ -85,3 +85,11 @@ def test_a_process_that_opens_no_network_does_not_wait_for_its_libraries(module:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_a_process_that_contours_nothing_does_not_load_what_contouring_needs() -> None:
+    program = "import sys, node.service; print(sorted({'scipy', 'cv2', 'highdicom'} & {*sys.modules}))"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"

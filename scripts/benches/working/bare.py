@@ -10,7 +10,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from node import __version__
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.pulse import Pulse
 from node.adapters.result_store import ResultStore
-from node.adapters.storage_scu import store_best
 from node.config import load
+from node.delivering import deliverer
+from node.log import silence
 from node.service import Node, archive_desk, forms_of
 from node.stages.assemble import Assembler
 from node.stages.contour import Contourer
 from node.stages.course import JobWatch
-from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.ports import Enqueue
 from node.warm_models import WarmModels, opener
 
@@ -39,7 +38,7 @@ class Inline:
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
 
-    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+    def contour(self, job: str, *, attempt: int = 1, delay_s: float = 0.0, priority: int = 10) -> Enqueue:
         """Put the contouring of a job on the list."""
         return lambda _connection: self.waiting.append(("contour", (job, attempt)))
 
@@ -50,11 +49,12 @@ class Inline:
 
 def main() -> None:
     """Do what lies in the inbox, once for each line."""
+    silence()
     node = Node(config=load(Path(sys.argv[1])))
     queue = Inline()
     assembler, stages = (
         _assembler(node, queue),
-        {"contour": _contourer(node, queue), "deliver": _deliverer(node, queue)},
+        {"contour": _contourer(node, queue), "deliver": deliverer(node.config, node.ledger, queue)},
     )
     for _ in sys.stdin:
         started = time.process_time()
@@ -89,20 +89,6 @@ def _contourer(node: Node, queue: Inline) -> Callable[..., None]:
         forms=forms_of(node.config),
         software_version=__version__,
         watch=JobWatch(pulse=Pulse(node.pulse_path), now=time.time, steady=time.monotonic, timeout_s=float("inf")),
-        log=_quiet,
-    )
-
-
-def _deliverer(node: Node, queue: Inline) -> Callable[..., None]:
-    peer = node.config.destination("tps")
-    send = partial(store_best, peer.address(), calling_ae_title=node.config.node.ae_title)
-    return Deliverer(
-        ledger=node.ledger,
-        queue=queue,
-        store=lambda _destination, offers: send(offers),
-        policy=RetryPolicy(first_retry_s=5.0, longest_retry_s=5.0, give_up_after_s=60.0),
-        results=node.data_dir,
-        now=time.time,
         log=_quiet,
     )
 

@@ -1,6 +1,7 @@
 """Series of small CT slices, and an inbox that holds some."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,6 @@ from node.domain.arrival import Arrival, InstanceIdentity
 from tests.builders import Identity, ct_series, grid, save_series, uid
 from tests.raw_sender import Instance
 
-SIDE = 64
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
@@ -24,12 +23,13 @@ class Series:
     instances: tuple[Instance, ...]
 
 
-def make_series(name: str, slices: int, folder: Path) -> Series:
-    """Make a CT of ``slices`` × 64 × 64: a body with a liver in air."""
-    stack = grid(slices=slices, rows=SIDE, columns=SIDE, series=name)
-    index_s, index_r, index_c = np.ogrid[:slices, :SIDE, :SIDE]
-    body = (index_r - 30) ** 2 + (index_c - 33) ** 2 < 26**2
-    liver = (np.abs(index_s - slices / 2) < slices / 4) & ((index_r - 28) ** 2 + (index_c - 22) ** 2 < 9**2)
+def make_series(name: str, slices: int, side: int, folder: Path) -> Series:
+    """Make a CT of ``slices`` × ``side`` × ``side``: a body with a liver in air."""
+    stack = grid(slices=slices, rows=side, columns=side, series=name)
+    index_s, index_r, index_c = np.ogrid[:slices, :side, :side]
+    body = (index_r - 0.47 * side) ** 2 + (index_c - 0.52 * side) ** 2 < (0.4 * side) ** 2
+    liver_in_slice = (index_r - 0.43 * side) ** 2 + (index_c - 0.34 * side) ** 2 < (0.14 * side) ** 2
+    liver = (np.abs(index_s - slices / 2) < slices / 4) & liver_in_slice
     voxels = np.where(liver, 150, np.where(body, 50, -1000)).astype(np.int16)
     identity = Identity(study=name, frame_of_reference=name)
     datasets = ct_series(stack, voxels=voxels, identity=identity, series=name)
@@ -42,7 +42,7 @@ def make_series(name: str, slices: int, folder: Path) -> Series:
 
 
 def lay_down(series: Sequence[Series], folder: Path) -> Inbox:
-    """Make an inbox in a folder with these series, whose last instance came long ago."""
+    """Make an inbox in a folder with these series, whose last instance came an hour ago."""
     inbox = Inbox(folder, minimum_free_gb=0.0)
     for one in series:
         for instance in one.instances:
@@ -70,4 +70,5 @@ def _lay_down(instance: Instance, series: Series, inbox: Inbox) -> None:
     part.write(instance.data_set)
     stored = part.store(identity)
     # The time of arrival is the file's.
-    os.utime(inbox.path(series.series_instance_uid, stored.file_name), (0, 0))
+    an_hour_ago = time.time() - 3600.0
+    os.utime(inbox.path(series.series_instance_uid, stored.file_name), (an_hour_ago, an_hour_ago))
