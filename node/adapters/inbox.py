@@ -139,14 +139,23 @@ class Inbox:
     def _incoming(self) -> str:
         return f"{self._incoming_folder}/{os.getpid()}-{next(self._numbers)}.part"
 
-    def series_uids(self) -> list[str]:
-        """Give the Series Instance UID of every series with at least one instance, sorted."""
+    def stamps(self) -> dict[str, str]:
+        """Give every series with at least one instance, by its UID, sorted, with a text that changes with every other.
+
+        Of the folder's mtime and its number of files: two that were added within one tick of the file system's clock
+        leave the same mtime. The same after a restart.
+        """
+        found = {}
         try:
             with os.scandir(self._folder) as entries:
-                names = [one.name for one in entries if one.name[0].isdigit() and one.is_dir()]
-        except FileNotFoundError:  # somebody removed it while we run: the next instance makes it anew
-            return []
-        return sorted(name for name in names if self._changed_and_count(name)[1])
+                for one in entries:
+                    if one.name[0].isdigit() and one.is_dir():
+                        with suppress(FileNotFoundError):  # removed meanwhile
+                            found[one.name] = one.stat().st_mtime_ns
+        except FileNotFoundError:  # somebody removed the folder while we run: the next instance makes it anew
+            return {}
+        counts = {name: self._counted_at(name, changed_ns) for name, changed_ns in sorted(found.items())}
+        return {name: f"{found[name]}-{count}" for name, count in counts.items() if count}
 
     def file_names(self, series_uid: str) -> list[str]:
         """Give the names of the series' files, sorted; empty where there is no such series."""
@@ -171,27 +180,15 @@ class Inbox:
             raise ValueError("not a name within the inbox")
         return self._folder / series_uid / file_name
 
-    def stamp(self, series_uid: str) -> str:
-        """Give a text that changes whenever an instance is added; the same after a restart."""
-        changed_ns, count = self._changed_and_count(series_uid)
-        return f"{changed_ns}-{count}"
-
-    def _changed_and_count(self, series_uid: str) -> tuple[int, int]:
-        """Give a series folder's mtime and its number of files; (0, 0) where there is none.
-
-        Both, because two files added within one tick of the file system's clock leave the same mtime.
-        """
-        try:
-            changed_ns = self.path(series_uid).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0, 0
+    def _counted_at(self, series_uid: str, changed_ns: int) -> int:
+        """Give the number of files in a series' folder that was changed last then."""
         counted = self._counted.get(series_uid)
         if counted is None or counted[0] != changed_ns:
             settled = time.time_ns() - changed_ns > MTIME_SETTLED_NS
             counted = changed_ns, len(self.file_names(series_uid))
             if settled:
                 self._counted[series_uid] = counted
-        return counted
+        return counted[1]
 
     def keep(self, part: "Part", identity: InstanceIdentity) -> StoredInstance:
         """Give a synced part its name in its series, durably; for `Part.store`."""

@@ -144,10 +144,9 @@ class Assembler:
     def _look_at_all(self, now: float, steady: float) -> None:
         self._unsettle_what_was_sent_again()
         asked = self._ledger.series_asked_for()
-        there = self._inbox.series_uids()
+        there = self._inbox.stamps()
         self._forget_all_but(there)
-        for series_uid in there:
-            stamp = self._inbox.stamp(series_uid)
+        for series_uid, stamp in there.items():
             if self._settled.get(series_uid) == stamp:
                 continue
             watched = self._watched.get(series_uid)

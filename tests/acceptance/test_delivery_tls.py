@@ -129,7 +129,7 @@ def test_our_own_receiver_takes_what_we_send_over_tls(tmp_path: Path, hospital: 
         receipts = store_best(
             address, [files], calling_ae_title="DELINEATE", tls=line(hospital, hospital.issue("node-3"))
         )
-        (series,) = inbox.series_uids()
+        (series,) = list(inbox.stamps())
         names = inbox.file_names(series)
 
     assert [one.outcome for one in receipts] == ["stored"] * 3

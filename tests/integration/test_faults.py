@@ -274,14 +274,14 @@ def test_an_inbox_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
     first = received(inbox)
 
     shutil.rmtree(tmp_path / "inbox")
-    series_then = inbox.series_uids()
+    series_then = list(inbox.stamps())
     again = received(inbox)
 
     assert (first.status, again.status) == (SUCCESS, SUCCESS)
     assert again.stored is not None
     assert not again.stored.was_there
     assert series_then == []
-    assert inbox.series_uids() == [again.stored.series_instance_uid]
+    assert list(inbox.stamps()) == [again.stored.series_instance_uid]
 
 
 def test_while_the_data_folder_is_not_mounted_instances_are_refused_and_nothing_is_written_in_its_place(
@@ -481,6 +481,6 @@ def test_what_a_killed_receiver_left_of_an_instance_is_never_a_series(tmp_path: 
 
     after = Inbox(tmp_path / "inbox", writer="receiver", minimum_free_gb=0)
 
-    assert after.series_uids() == []
+    assert list(after.stamps()) == []
     assert after.remove_unfinished() == 1
     assert files_in(tmp_path / "inbox") == []
