@@ -1,12 +1,13 @@
 """What the ledger knows of what may be removed, what was removed, and how full the disk was."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
 
 from node.adapters import tables
 from node.adapters.rows import Row, Rows
+from node.domain.delivery import notice_key, told_of
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.retention import DAY_S, DeliveryFact, DiskSample, JobFact, RemovedFiles, SeriesFact
 
@@ -91,12 +92,25 @@ class ClearingRows(Rows):
         with self._transaction() as connection:
             return _job_facts(connection, connection.execute(query.limit(limit)).mappings().all())
 
+    def reports_with_results(self, *, after: str | None, limit: int) -> list[JobFact]:
+        """Give reports that nothing came of a job or a series, as jobs, whose files are there; those behind ``after``.
+
+        One that was never offered to anybody is not among them.
+        """
+        one = tables.output.c
+        kept = one.job.contains(notice_key("", ""), autoescape=True), one.removed_at.is_(None), one.job > (after or "")
+        query = sa.select(one.job).where(*kept).distinct().order_by(one.job).limit(limit)
+        with self._transaction() as connection:
+            return _report_facts(connection, list(connection.execute(query).scalars()))
+
     def mark_results_removed(self, job: JobFact) -> bool:
-        """Write that the results of a job are removed, unless anything changed since it was judged; gives whether."""
+        """Write that the results of a job, or a report, are removed, unless anything changed since it was judged.
+
+        Gives whether it did.
+        """
         with self._transaction() as connection:
             tables.one_at_a_time(connection, "removal")
-            of_it = sa.select(tables.job).where(tables.job.c.job == job.job)
-            if _job_facts(connection, connection.execute(of_it).mappings().all()) != [job]:
+            if _fact_of(connection, job.job) != [job]:
                 return False
             outputs = sa.update(tables.output).where(tables.output.c.job == job.job)
             connection.execute(outputs.values(removed_at=self._now()))
@@ -191,22 +205,22 @@ def _jobs_reading(connection: sa.Connection, uids: Sequence[str]) -> dict[str, t
     for row, fact in zip(rows, _job_facts(connection, rows), strict=True):
         for uid in {row["series_uid"], *(channel["series_uid"] for channel in row["channels"])} & reading.keys():
             reading[uid].append(fact)
+    for report in _undelivered_reports(connection) if uids else ():
+        uid = report.job.partition("/")[0]
+        if uid in reading:
+            reading[uid].append(report)
     return {uid: tuple(facts) for uid, facts in reading.items()}
 
 
-def _job_facts(connection: sa.Connection, rows: Iterable[sa.RowMapping]) -> list[JobFact]:
-    rows = list(rows)
-    one = tables.delivery.c
-    query = sa.select(tables.delivery).where(one.job.in_([row["job"] for row in rows])).order_by(one.destination)
-    deliveries: dict[str, list[DeliveryFact]] = {}
-    for row in connection.execute(query).mappings():
-        fact = DeliveryFact(
-            destination=row["destination"],
-            state=DeliveryState(row["state"]),
-            at=max(row["updated_at"], row["confirmed_at"] or 0.0),
-            is_unconfirmed=bool(row["confirmation"]) and row["confirmed_at"] is None,
-        )
-        deliveries.setdefault(row["job"], []).append(fact)
+def _fact_of(connection: sa.Connection, job: str) -> list[JobFact]:
+    if told_of(job) is not None:
+        return _report_facts(connection, [job])
+    of_it = sa.select(tables.job).where(tables.job.c.job == job)
+    return _job_facts(connection, connection.execute(of_it).mappings().all())
+
+
+def _job_facts(connection: sa.Connection, rows: Sequence[sa.RowMapping]) -> list[JobFact]:
+    deliveries = _deliveries(connection, tables.delivery.c.job.in_([row["job"] for row in rows]))
     return [
         JobFact(
             job=row["job"],
@@ -216,3 +230,36 @@ def _job_facts(connection: sa.Connection, rows: Iterable[sa.RowMapping]) -> list
         )
         for row in rows
     ]
+
+
+def _report_facts(connection: sa.Connection, keys: Sequence[str]) -> list[JobFact]:
+    """Give reports as jobs that were declined and yet have something to deliver."""
+    deliveries = _deliveries(connection, tables.delivery.c.job.in_(keys))
+    return [
+        JobFact(job=key, state=JobState.DECLINED, at=0.0, deliveries=tuple(deliveries[key]))
+        for key in keys
+        if key in deliveries
+    ]
+
+
+def _undelivered_reports(connection: sa.Connection) -> list[JobFact]:
+    one = tables.delivery.c
+    unproven = sa.or_(one.state != DeliveryState.DELIVERED, one.confirmed_at.is_(None))
+    deliveries = _deliveries(connection, sa.and_(one.job.contains(notice_key("", ""), autoescape=True), unproven))
+    return [
+        JobFact(job=key, state=JobState.DECLINED, at=0.0, deliveries=tuple(found)) for key, found in deliveries.items()
+    ]
+
+
+def _deliveries(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dict[str, list[DeliveryFact]]:
+    query = sa.select(tables.delivery).where(which).order_by(tables.delivery.c.destination)
+    deliveries: dict[str, list[DeliveryFact]] = {}
+    for row in connection.execute(query).mappings():
+        fact = DeliveryFact(
+            destination=row["destination"],
+            state=DeliveryState(row["state"]),
+            at=max(row["updated_at"], row["confirmed_at"] or 0.0),
+            is_unconfirmed=bool(row["confirmation"]) and row["confirmed_at"] is None,
+        )
+        deliveries.setdefault(row["job"], []).append(fact)
+    return deliveries

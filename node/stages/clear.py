@@ -72,6 +72,7 @@ class Clearer:
         # Behind the last that was judged; None: from the oldest.
         self._after_series: tuple[float, str] | None = None
         self._after_job: tuple[float, str] | None = None
+        self._after_report: str | None = None
 
     def tick(self, now: float) -> bool:
         """Look once, a bounded time; gives whether there may be more to do at once.
@@ -87,7 +88,8 @@ class Clearer:
         self._finish(now)
         self._measure(now)
         self._look_at_disk()
-        return sum((self._clear_images(now), self._clear_results(now), self._clear_rejected(now))) > 0
+        cleared = (self._clear_images, self._clear_results, self._clear_reports, self._clear_rejected)
+        return sum([clear(now) for clear in cleared]) > 0
 
     def _look_at_disk(self) -> None:
         self._free = self._disk.free() + self._shelves.images.held_aside()
@@ -152,6 +154,16 @@ class Clearer:
                 removed += self._remove_results(job)
         self._after_job = self._after_job if len(page) == PAGE else None
         return removed
+
+    def _clear_reports(self, now: float) -> int:
+        page = self._ledger.reports_with_results(after=self._after_report, limit=PAGE)
+        gone = [
+            self._remove_results(report)
+            for report in page
+            if isinstance(judge_results(report, now, self._policy, is_low=self._still_low()), Goes)
+        ]
+        self._after_report = page[-1].job if len(page) == PAGE else None
+        return sum(gone)
 
     def _remove_results(self, job: JobFact) -> bool:
         name, shelf = self._shelves.results_of(job.job), self._shelves.results

@@ -29,6 +29,10 @@ class ClearingLedger(Protocol):
         """Give contoured jobs whose results are there, the oldest first; those behind ``after`` (time, job)."""
         ...
 
+    def reports_with_results(self, *, after: str | None, limit: int) -> Sequence[JobFact]:
+        """Give reports that nothing came of a job or a series, as jobs; those with files, behind ``after``."""
+        ...
+
     def mark_results_removed(self, job: JobFact) -> bool:
         """Write that the results of a job are removed, unless anything changed since it was judged; gives whether."""
         ...

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from node.adapters.database import open_database
 from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.removal import RejectedFiles, Shelf
 from node.adapters.result_store import ResultStore, folder_of
+from node.domain.delivery import notice_key
 from node.domain.errors import ResourceError
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.retention import DAY_S, RetentionPolicy, Watermarks
@@ -28,11 +30,11 @@ FACTS = {"modality": "CT", "calling_ae_titles": ["CT1"], "instances": 2, "study_
 class World:
     """A data folder with a ledger, and a disk whose room is what we say."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: sa.Engine | None = None) -> None:
         self.folder = folder
         self.inbox_folder = folder / "inbox"
         self.now = SENT_AT
-        self.database = open_database(folder / "node.sqlite")
+        self.database = database or open_database(folder / "node.sqlite")
         self.ledger = Ledger(self.database, now=lambda: self.now)
         self.inbox = Inbox(self.inbox_folder)
         self.room = 100_000
@@ -103,6 +105,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.database.dispose()
 
 
+@pytest.fixture
+def any_world(tmp_path: Path, open_node_database: Callable[[], sa.Engine]) -> World:
+    """Give a data folder with a ledger in SQLite, and in PostgreSQL."""
+    return World(tmp_path, open_node_database())
+
+
 def look(clearer: Clearer, at: float) -> None:
     """Look until there is no more to do, then once more after the grace."""
     while clearer.tick(at):
@@ -110,25 +118,25 @@ def look(clearer: Clearer, at: float) -> None:
     clearer.tick(at + GRACE_S + 1)
 
 
-def test_images_and_results_go_in_their_time_and_status_can_say_when(world: World) -> None:
-    world.receive("1.1")
-    job = world.contour("1.1")
-    clearer = world.clearer()
+def test_images_and_results_go_in_their_time_and_status_can_say_when(any_world: World) -> None:
+    any_world.receive("1.1")
+    job = any_world.contour("1.1")
+    clearer = any_world.clearer()
 
-    world.now = SENT_AT + 8 * DAY_S
-    look(clearer, world.now)
-    after_a_week = world.images("1.1"), world.result(job)
-    world.now = LATER
-    look(clearer, world.now)
+    any_world.now = SENT_AT + 8 * DAY_S
+    look(clearer, any_world.now)
+    after_a_week = any_world.images("1.1"), any_world.result(job)
+    any_world.now = LATER
+    look(clearer, any_world.now)
 
     assert after_a_week == ([], True)
-    assert not world.result(job)
-    row = world.ledger.series("1.1")
+    assert not any_world.result(job)
+    row = any_world.ledger.series("1.1")
     assert row is not None
     assert row["removed_at"] == SENT_AT + 8 * DAY_S
-    assert [one["removed_at"] for one in world.ledger.outputs(job)] == [LATER]
-    assert [one.name for one in (world.folder / "results").iterdir()] == [".removed"]
-    assert list(world.inbox.stamps()) == []
+    assert [one["removed_at"] for one in any_world.ledger.outputs(job)] == [LATER]
+    assert [one.name for one in (any_world.folder / "results").iterdir()] == [".removed"]
+    assert list(any_world.inbox.stamps()) == []
 
 
 def test_what_is_not_delivered_stays_however_low_the_disk(world: World) -> None:
@@ -142,19 +150,37 @@ def test_what_is_not_delivered_stays_however_low_the_disk(world: World) -> None:
     assert world.result(job)
 
 
-def test_every_series_that_a_job_reads_stays_until_it_is_delivered(world: World) -> None:
-    for series in ("1.1", "1.2", "1.3"):
-        world.receive(series)
-    job = world.contour("1.1", delivered=False, channels=("1.1", "1.2"))
-    clearer = world.clearer()
+def test_the_report_that_nothing_came_of_a_series_is_delivered_before_anything_of_it_goes(any_world: World) -> None:
+    any_world.receive("1.1", SeriesState.DECLINED)
+    key = notice_key("1.1", "0123abcd")
+    stored = ResultStore(any_world.folder).write(key, "sr.dcm", b"report")
+    output = {"kind": "sr", "form": "", "sop_instance_uid": "9.9", **stored}
+    any_world.ledger.add_notice(key, [output], {"tps": [["9.9"]]}, lambda _: None)
+    clearer = any_world.clearer()
 
     look(clearer, LATER)
-    before = [len(world.images(series)) for series in ("1.1", "1.2", "1.3")]
-    world.ledger.move_delivery(job, "tps", DeliveryState.DELIVERED, {}, None)
+    before = len(any_world.images("1.1")), (any_world.folder / stored["path"]).exists()
+    any_world.ledger.move_delivery(key, "tps", DeliveryState.DELIVERED, {}, None)
+    look(clearer, LATER + 30 * DAY_S)
+
+    assert before == (2, True)
+    assert any_world.images("1.1") == []
+    assert not (any_world.folder / stored["path"]).exists()
+
+
+def test_every_series_that_a_job_reads_stays_until_it_is_delivered(any_world: World) -> None:
+    for series in ("1.1", "1.2", "1.3"):
+        any_world.receive(series)
+    job = any_world.contour("1.1", delivered=False, channels=("1.1", "1.2"))
+    clearer = any_world.clearer()
+
+    look(clearer, LATER)
+    before = [len(any_world.images(series)) for series in ("1.1", "1.2", "1.3")]
+    any_world.ledger.move_delivery(job, "tps", DeliveryState.DELIVERED, {}, None)
     look(clearer, LATER + 8 * DAY_S)
 
     assert before == [2, 2, 0]
-    assert [len(world.images(series)) for series in ("1.1", "1.2")] == [0, 0]
+    assert [len(any_world.images(series)) for series in ("1.1", "1.2")] == [0, 0]
 
 
 def test_while_the_disk_is_low_the_oldest_go_first_and_no_more_than_it_takes(world: World) -> None:
@@ -182,19 +208,19 @@ def test_nothing_goes_early_within_an_hour(world: World) -> None:
     assert len(world.images("1.1")) == 2
 
 
-def test_a_series_that_is_sent_again_while_it_is_set_aside_comes_back(world: World) -> None:
-    world.receive("1.1")
-    world.contour("1.1")
-    world.now = LATER
-    clearer = world.clearer()
+def test_a_series_that_is_sent_again_while_it_is_set_aside_comes_back(any_world: World) -> None:
+    any_world.receive("1.1")
+    any_world.contour("1.1")
+    any_world.now = LATER
+    clearer = any_world.clearer()
     clearer.tick(LATER)
-    assert world.images("1.1") == []
+    assert any_world.images("1.1") == []
 
-    world.send("1.1", "2")  # the receiver makes the folder anew
-    world.ledger.association_contributes("receiver/again", "CT1", "1.1", LATER)
+    any_world.send("1.1", "2")  # the receiver makes the folder anew
+    any_world.ledger.association_contributes("receiver/again", "CT1", "1.1", LATER)
     clearer.tick(LATER + GRACE_S + 1)
 
-    assert len(world.images("1.1")) == 2
+    assert len(any_world.images("1.1")) == 2
 
 
 def test_an_instance_that_was_stored_while_its_folder_was_set_aside_is_not_lost(world: World) -> None:
@@ -213,25 +239,25 @@ def test_an_instance_that_was_stored_while_its_folder_was_set_aside_is_not_lost(
 
 
 def test_a_late_slice_of_a_removed_series_is_removed_in_its_turn_and_all_that_is_lacking_stays_known(
-    world: World,
+    any_world: World,
 ) -> None:
-    world.receive("1.1")
-    world.contour("1.1")
-    clearer = world.clearer()
-    world.now = LATER
+    any_world.receive("1.1")
+    any_world.contour("1.1")
+    clearer = any_world.clearer()
+    any_world.now = LATER
     look(clearer, LATER)
 
-    world.now = LATER + DAY_S
-    world.send("1.1", "3")
-    world.ledger.note_series("1.1", {**FACTS, "state": SeriesState.DECLINED, "last_instance_at": world.now})
-    look(clearer, world.now + 1)
-    still_there = len(world.images("1.1"))
-    world.now += 8 * DAY_S
-    look(clearer, world.now)
+    any_world.now = LATER + DAY_S
+    any_world.send("1.1", "3")
+    any_world.ledger.note_series("1.1", {**FACTS, "state": SeriesState.DECLINED, "last_instance_at": any_world.now})
+    look(clearer, any_world.now + 1)
+    still_there = len(any_world.images("1.1"))
+    any_world.now += 8 * DAY_S
+    look(clearer, any_world.now)
 
     assert still_there == 1
-    assert world.images("1.1") == []
-    removed = world.ledger.removed_images("1.1")
+    assert any_world.images("1.1") == []
+    removed = any_world.ledger.removed_images("1.1")
     assert removed is not None
     assert removed[1] == ["1.1.1", "1.1.2", "1.1.3"]
 
@@ -338,27 +364,27 @@ def test_refused_data_sets_go_with_their_reasons_the_oldest_first(world: World) 
     assert sorted(one.name for one in rejected.iterdir()) == ["1.dcm", "1.reason.txt"]
 
 
-def test_a_look_has_a_bound_and_says_that_there_is_more(world: World) -> None:
+def test_a_look_has_a_bound_and_says_that_there_is_more(any_world: World) -> None:
     for number in range(MOST_AT_ONCE + 1):
-        world.receive(f"1.{number}")
-    clearer = world.clearer()
+        any_world.receive(f"1.{number}")
+    clearer = any_world.clearer()
 
     more = clearer.tick(LATER)
 
     assert more
-    assert len(list(world.inbox.stamps())) == 1
+    assert len(list(any_world.inbox.stamps())) == 1
     assert clearer.tick(LATER)
-    assert list(world.inbox.stamps()) == []
+    assert list(any_world.inbox.stamps()) == []
 
 
-def test_the_disk_is_measured_from_time_to_time_also_after_the_clock_was_put_back(world: World) -> None:
-    clearer = world.clearer()
+def test_the_disk_is_measured_from_time_to_time_also_after_the_clock_was_put_back(any_world: World) -> None:
+    clearer = any_world.clearer()
 
     for at in (LATER, LATER + 60, LATER + MEASURE_EVERY_S + 1, LATER - 10 * 3600):
         clearer.tick(at)
 
-    assert [one.at for one in world.ledger.disk_samples()] == [LATER - 36_000, LATER, LATER + MEASURE_EVERY_S + 1]
-    assert world.ledger.disk_samples()[0].used == 6
+    assert [one.at for one in any_world.ledger.disk_samples()] == [LATER - 36_000, LATER, LATER + MEASURE_EVERY_S + 1]
+    assert any_world.ledger.disk_samples()[0].used == 6
 
 
 def test_a_series_that_changed_since_it_was_judged_stays(world: World) -> None:
