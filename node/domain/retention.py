@@ -24,6 +24,8 @@ DAY_S = 86_400.0
 EARLIEST_S = 3600.0
 
 _UNFINISHED = frozenset({JobState.QUEUED, JobState.CONTOURING, JobState.WAITING})
+# Of a cancelled delivery a person has decided.
+_SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.CANCELLED})
 _LOOKED_INTO = frozenset({JobState.FAILED, JobState.QUARANTINED})
 
 
@@ -158,7 +160,7 @@ def _why_unproven(jobs: Iterable[JobFact]) -> str:
         if job.is_unfinished:
             return f"its job is {job.state}"
         for delivery in job.deliveries:
-            if delivery.state != DeliveryState.DELIVERED:
+            if delivery.state not in _SETTLED:
                 return f"the delivery to {delivery.destination} is {delivery.state}"
             if delivery.is_unconfirmed:
                 return f"{delivery.destination} has not confirmed that it keeps the results"

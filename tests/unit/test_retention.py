@@ -60,7 +60,7 @@ def test_no_image_goes_before_its_job_has_ended(state: JobState, is_low: bool) -
     assert judge_images(series, LONG_AFTER, POLICY, is_low=is_low) == Stays(reason=f"its job is {state}")
 
 
-@pytest.mark.parametrize("state", [one for one in DeliveryState if one != DeliveryState.DELIVERED])
+@pytest.mark.parametrize("state", [one for one in DeliveryState if one not in ("delivered", "cancelled")])
 @pytest.mark.parametrize("is_low", [False, True])
 def test_nothing_that_was_not_delivered_is_ever_removed(state: DeliveryState, is_low: bool) -> None:
     job = replace(CONTOURED, deliveries=(DELIVERED, replace(DELIVERED, destination="pacs", state=state)))
@@ -68,6 +68,12 @@ def test_nothing_that_was_not_delivered_is_ever_removed(state: DeliveryState, is
 
     assert judge_images(replace(SERIES, jobs=(job,)), LONG_AFTER, POLICY, is_low=is_low) == stays
     assert judge_results(job, LONG_AFTER, POLICY, is_low=is_low) == stays
+
+
+def test_what_a_person_cancelled_is_waited_for_no_longer() -> None:
+    job = replace(CONTOURED, deliveries=(DELIVERED, replace(DELIVERED, state=DeliveryState.CANCELLED)))
+
+    assert isinstance(judge_results(job, DELIVERED_AT + 30 * DAY_S, POLICY, is_low=False), Goes)
 
 
 def test_what_is_not_confirmed_stays_where_a_confirmation_was_asked_for() -> None:
