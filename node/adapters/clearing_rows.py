@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from node.adapters import tables
 from node.adapters.rows import Row, Rows
-from node.domain.delivery import notice_key, told_of
+from node.domain.delivery import is_proven, notice_key, told_of
 from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.retention import DAY_S, DeliveryFact, DiskSample, JobFact, RemovedFiles, SeriesFact
 
@@ -259,7 +259,7 @@ def _deliveries(connection: sa.Connection, which: sa.ColumnElement[bool]) -> dic
             destination=row["destination"],
             state=DeliveryState(row["state"]),
             at=max(row["updated_at"], row["confirmed_at"] or 0.0),
-            is_unconfirmed=bool(row["confirmation"]) and row["confirmed_at"] is None,
+            is_unconfirmed=row["state"] == DeliveryState.DELIVERED and not is_proven(dict(row)),
         )
         deliveries.setdefault(row["job"], []).append(fact)
     return deliveries

@@ -91,7 +91,7 @@ class Contourer:
         row = self._ledger.job(job)
         if row is None or row["state"] not in UNFINISHED_JOBS or row["attempt"] != attempt:
             return
-        queued_s = self._watch.now() - row["updated_at"]
+        queued_s = max(0.0, self._watch.now() - row["updated_at"])  # a clock may have been put back
         try:
             self._ledger.begin_job(job, attempt)
             self._log("contouring", job=job, attempt=attempt)

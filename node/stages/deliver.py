@@ -127,7 +127,7 @@ class Deliverer:
             self._wait(row, f"A stored result cannot be read: {error.strerror}.", plan)
         else:
             said = _not_the_best(row, outputs, receipts)
-            self._conclude(row, receipts, plan, took_s=self._now() - started, said=said)
+            self._conclude(row, receipts, plan, took_s=max(0.0, self._now() - started), said=said)
         return ""
 
     def _conclude(

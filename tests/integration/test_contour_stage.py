@@ -347,6 +347,17 @@ def test_a_job_does_no_work_whose_result_would_find_no_room(monkeypatch: pytest.
     assert world.beats == [""]
 
 
+@pytest.mark.parametrize("put_on_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_put_on_or_back_an_hour_while_a_job_waits_ends_nothing(put_on_s: float) -> None:
+    world = World()
+    world.row["updated_at"] = 1_700_000_010.0 - put_on_s  # by the former clock; it is ...10 by that of now
+
+    world.contourer(timeout_s=600.0)(JOB, 1)
+
+    assert world.row["state"] == JobState.CONTOURED
+    assert world.row["timings"]["queued"] == max(0.0, put_on_s)
+
+
 def test_a_try_that_ended_its_process_is_made_again_with_the_reason_kept() -> None:
     world = World(attempt=4, state=JobState.CONTOURING)
 

@@ -150,6 +150,21 @@ def test_what_is_not_delivered_stays_however_low_the_disk(world: World) -> None:
     assert world.result(job)
 
 
+def test_what_a_destination_has_not_confirmed_stays_until_it_does(world: World) -> None:
+    world.receive("1.1")
+    job = world.contour("1.1", delivered=False)
+    world.ledger.move_delivery(job, "tps", DeliveryState.DELIVERED, {"confirmation": {"by": "commitment"}}, None)
+    clearer = world.clearer()
+
+    look(clearer, LATER)
+    before = len(world.images("1.1")), world.result(job)
+    world.ledger.move_delivery(job, "tps", DeliveryState.DELIVERED, {"confirmed_at": LATER}, None)
+    look(clearer, LATER + 30 * DAY_S)
+
+    assert before == (2, True)
+    assert (len(world.images("1.1")), world.result(job)) == (0, False)
+
+
 def test_the_report_that_nothing_came_of_a_series_is_delivered_before_anything_of_it_goes(any_world: World) -> None:
     any_world.receive("1.1", SeriesState.DECLINED)
     key = notice_key("1.1", "0123abcd")

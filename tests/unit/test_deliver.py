@@ -259,6 +259,17 @@ def test_after_days_it_is_given_up_with_the_last_reason() -> None:
     assert ledger.enqueued == []
 
 
+@pytest.mark.parametrize("put_on_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_put_on_or_back_an_hour_changes_no_wait_and_gives_nothing_up(put_on_s: float) -> None:
+    ledger = FakeLedger(created_at=100.0)
+
+    deliverer(ledger, unreachable, now=100.0 + put_on_s)(JOB, TPS, 1)
+
+    assert ledger.row["state"] == DeliveryState.WAITING
+    assert ledger.row["next_attempt_at"] == 100.0 + put_on_s + 5
+    assert [one[3] for one in ledger.enqueued] == [5]
+
+
 def test_a_result_that_cannot_be_read_is_not_given_up_at_once() -> None:
     ledger = FakeLedger()
 
