@@ -54,14 +54,14 @@ class Archive:
 
     @contextmanager
     def at_work(self) -> Iterator["Archive"]:
-        handlers = [(evt.EVT_N_ACTION, self._on_action)]
+        handlers = [(evt.EVT_N_ACTION, self.on_action)]
         self._entity.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
         try:
             yield self
         finally:
             self._entity.shutdown()
 
-    def _on_action(self, event: Any) -> tuple[int, None]:
+    def on_action(self, event: Any) -> tuple[int, None]:
         self.asked.append(event.action_information)
         if self.action_status == 0 and self.reports:
             threading.Thread(target=self._report, args=(event.assoc, event.action_information)).start()
