@@ -19,6 +19,9 @@ QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, par
 # that no supervisor saw. What it saw counts as a setback of the job.
 MAXIMUM_STARTS = 10
 
+# For whoever looks into the engine's own tables.
+_REMEMBERED_S = 86_400.0
+
 # Those of several machines, at most; what lies farther in the future was written by a clock since put back.
 _CLOCKS_DIFFER_BY_S = 60.0
 
@@ -102,6 +105,8 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
             is_sent = row["state"] == DeliveryState.DELIVERED
             state = DeliveryState.DELIVERED if is_sent else DeliveryState.WAITING
             ledger.move_delivery(job, destination, state, facts, enqueue)
+    # An outage leaves a task for every try; what they did stands in our tables.
+    tasks.forget_done(time.time() - _REMEMBERED_S)
 
 
 def _is_at(ledger: Ledger, row: dict[str, Any]) -> bool:
@@ -126,7 +131,7 @@ def try_what_waits_for_a_former_clock(ledger: Ledger, tasks: Tasks, now: float) 
     for row in ledger.unfinished_deliveries():
         if row["state"] == DeliveryState.WAITING and row["updated_at"] > now + _CLOCKS_DIFFER_BY_S:
             job, destination, attempt = row["job"], row["destination"], row["attempt"]
-            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1))
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1, via=row["via"]))
             facts = {"attempt": attempt + 1, "next_attempt_at": None}
             ledger.move_delivery(job, destination, DeliveryState.QUEUED, facts, enqueue, at_attempt=attempt)
 

@@ -50,6 +50,7 @@ class FakeDestination:
         sop_classes: Sequence[str] = (RT_STRUCTURE_SET, SEGMENTATION),
         transfer_syntaxes: Sequence[str] = (EXPLICIT, IMPLICIT),
         require_called_ae_title: bool = False,
+        handlers: Sequence[tuple[Any, Any]] = (),
     ) -> None:
         # The status of every answer to C-STORE, and its Error Comment.
         self.status = 0x0000
@@ -70,6 +71,7 @@ class FakeDestination:
         # Calling AE title of every association.
         self.callers: list[str] = []
         self._lock = threading.Lock()
+        self._handlers = list(handlers)
         self._entity = AE(ae_title=ae_title)
         self._entity.require_called_aet = require_called_ae_title
         self._entity.add_supported_context(Verification)
@@ -90,6 +92,7 @@ class FakeDestination:
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_ESTABLISHED, self._on_established),
             (evt.EVT_PDU_RECV, self._on_pdu),
+            *self._handlers,
         ]
         self._server = self._entity.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
 

@@ -1,5 +1,6 @@
 """An outbox on the real engine, with a clock that is set forward at will; for tests and for `scripts/bench outbox`."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,66 @@ import sqlalchemy as sa
 from node.adapters.database import open_database
 from node.adapters.engine import Tasks, Worker, prepare
 from node.adapters.ledger import Ledger
+from node.domain.delivery import CommitmentReport, DeliveryPlan, StoreReceipt, meaning_of
+from node.domain.errors import UnreachableError
 from node.domain.jobs import DeliveryState
 from node.queueing import DELIVER, QUEUES, DurableQueue
 from node.stages.deliver import Deliverer, RetryPolicy
 from node.stages.delivery_ports import Carrier
 from node.stages.outbox import OutboxWatch, WatchPolicy
 from node.stages.ports import all_of
+from tests.fakes import RT_STRUCTURE_SET
+
+
+class Planning:
+    """A destination that is down, or takes what comes; counts the calls."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.tries = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def plan(self, destination: str) -> DeliveryPlan:
+        """Ask for nothing beside sending."""
+        return DeliveryPlan()
+
+    def store(self, destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
+        """Take the object, or be down."""
+        with self._lock:
+            self.tries += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            self.probe(destination)
+            return [
+                StoreReceipt(
+                    sop_instance_uid=f"1.2.{offers[0][0].stem}",
+                    sop_class_uid=RT_STRUCTURE_SET,
+                    transfer_syntax_uid="1.2.840.10008.1.2",
+                    **meaning_of(0),
+                    took_s=0.0,
+                )
+            ]
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+    def probe(self, destination: str) -> None:
+        """Be there, or not."""
+        if not self.is_up:
+            raise UnreachableError("tps cannot be reached: connection refused.")
+
+    def request_commitment(
+        self, destination: str, transaction_uid: str, objects: Mapping[str, str]
+    ) -> CommitmentReport | None:
+        """Never be asked."""
+        raise AssertionError("nothing is to be confirmed")
+
+    def missing_of(self, destination: str, files: Sequence[Path]) -> Sequence[str]:
+        """Never be asked."""
+        raise AssertionError("nothing is to be confirmed")
 
 
 @dataclass

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,10 @@ ROUTINE_PRIORITY = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 # Between two looks for tasks that nobody is at; one that is seen by two of them is one.
 _TEND_EVERY_S = 15.0
+
+
+# Tasks that ended are deleted in small transactions, between the others' work.
+_FORGOTTEN_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,22 @@ class Tasks:
         )
         for workflow in found:
             self._client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
+        return len(found)
+
+    def forget_done(self, before: float) -> int:
+        """Forget some of the tasks that ended well before a time (seconds since the epoch); gives their number.
+
+        Their keys are free again: a task that somebody enqueues under one finds nothing left to do.
+        """
+        found = self._client.list_workflows(
+            status="SUCCESS",
+            completed_before=datetime.fromtimestamp(before, UTC).isoformat(),
+            limit=_FORGOTTEN_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        if found:
+            self._client.delete_workflows([workflow.workflow_id for workflow in found])
         return len(found)
 
     def close(self) -> None:

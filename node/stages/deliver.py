@@ -71,10 +71,17 @@ class Deliverer:
         others find nothing left to do.
         """
         row = self._ledger.delivery(job, destination)
-        fault = ""
         if row is not None and is_under_way(row) and row["attempt"] == attempt:
-            fault = self._try(row)
-        self._go_on(destination if row is None else _called(row), fault)
+            self._go_on(_called(row), self._try(row))
+        elif not self._may_fail_over(destination):
+            # Else this task may stand in the queue of the other, which must not wait for this one.
+            self._go_on(destination, "")
+
+    def _may_fail_over(self, destination: str) -> bool:
+        try:
+            return bool(self._carrier.plan(destination).fail_over)
+        except NodeError:
+            return True
 
     def _try(self, row: Row) -> str:
         """Make one try; gives why the destination cannot be reached, or nothing."""

@@ -159,8 +159,9 @@ class Steering:
 
     def _send(self, row: Row, did: str) -> Steered:
         job, destination, attempt = row["job"], row["destination"], row["attempt"] + 1
-        # The age, by which a delivery is given up, counts from now.
+        # The age, by which a delivery is given up, fails over and is overdue, counts from now.
         facts = {"attempt": attempt, "reason": "", "next_attempt_at": None, "created_at": self._now()}
+        facts |= {"via": None, "alarmed_at": None}
         enqueue = self._queue.deliver(job, destination, attempt=attempt)
         self._move_delivery(row, DeliveryState.QUEUED, facts, enqueue)
         return Steered(job=job, did=did, destination=destination)

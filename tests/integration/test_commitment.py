@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.dimse_primitives import C_STORE
 
 from node.adapters.calling import Line
 from node.adapters.confirmation_scu import missing_of, request_commitment, takes_commitment
@@ -54,14 +56,14 @@ class Archive:
 
     @contextmanager
     def at_work(self) -> Iterator["Archive"]:
-        handlers = [(evt.EVT_N_ACTION, self._on_action)]
+        handlers = [(evt.EVT_N_ACTION, self.on_action)]
         self._entity.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
         try:
             yield self
         finally:
             self._entity.shutdown()
 
-    def _on_action(self, event: Any) -> tuple[int, None]:
+    def on_action(self, event: Any) -> tuple[int, None]:
         self.asked.append(event.action_information)
         if self.action_status == 0 and self.reports:
             threading.Thread(target=self._report, args=(event.assoc, event.action_information)).start()
@@ -223,6 +225,26 @@ def test_where_no_destination_is_to_commit_itself_nobody_may_report() -> None:
         assert not calling_back(running.port).is_established
     finally:
         running.stop()
+
+
+def test_an_instance_in_the_place_of_a_report_ends_the_association_and_is_kept_nowhere() -> None:
+    heard: list[CommitmentReport] = []
+
+    with receiver(heard) as port:
+        association = calling_back(port)
+        (context,) = association.accepted_contexts
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = SEGMENTATION, "1.2.3"
+        request.DataSet = BytesIO(b"\x08\x00\x16\x00\x04\x00\x00\x001.2\x00")
+        association.dimse.send_msg(request, context.context_id)
+        until = time.monotonic() + 30
+        while association.is_established and time.monotonic() < until:
+            time.sleep(0.02)
+        assert association.is_aborted
+        other = calling_back(port)
+        assert tell(other, some_report()) == 0x0000
+        other.release()
 
 
 # Peers ----------------------------------------------------------------------------------------------------------------

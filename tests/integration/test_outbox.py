@@ -1,73 +1,23 @@
 """The outbox on the real engine: who is down holds no worker, who hangs nobody else, who is back gets all at once."""
 
 import socket
-import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from node.config import parse
 from node.delivering import Destinations
-from node.domain.delivery import CommitmentReport, DeliveryPlan, StoreReceipt, meaning_of
-from node.domain.errors import UnreachableError
 from node.domain.jobs import DeliveryState
 from node.stages.deliver import RetryPolicy
 from node.stages.outbox import WatchPolicy
 from tests.builders import uid
 from tests.fakes import RT_STRUCTURE_SET, FakeDestination
 from tests.integration.test_storage_scu import object_file
-from tests.outbox import outbox
+from tests.outbox import Planning, outbox
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 WATCHING = WatchPolicy(first_probe_s=2.0, longest_probe_s=30.0, alarm_after_s=4 * HOUR_S)
-
-
-class Planning:
-    """A destination that is down, or takes what comes; counts the calls."""
-
-    def __init__(self) -> None:
-        self.is_up = False
-        self.tries = 0
-        self.at_once = 0
-        self.most_at_once = 0
-        self._lock = threading.Lock()
-
-    def plan(self, destination: str) -> DeliveryPlan:
-        return DeliveryPlan()
-
-    def store(self, destination: str, offers: Sequence[Sequence[Path]]) -> Sequence[StoreReceipt]:
-        with self._lock:
-            self.tries += 1
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            self.probe(destination)
-            return [
-                StoreReceipt(
-                    sop_instance_uid=f"1.2.{offers[0][0].stem}",
-                    sop_class_uid=RT_STRUCTURE_SET,
-                    transfer_syntax_uid="1.2.840.10008.1.2",
-                    **meaning_of(0),
-                    took_s=0.0,
-                )
-            ]
-        finally:
-            with self._lock:
-                self.at_once -= 1
-
-    def probe(self, destination: str) -> None:
-        if not self.is_up:
-            raise UnreachableError("tps cannot be reached: connection refused.")
-
-    def request_commitment(
-        self, destination: str, transaction_uid: str, objects: Mapping[str, str]
-    ) -> CommitmentReport | None:
-        raise AssertionError("nothing is to be confirmed")
-
-    def missing_of(self, destination: str, files: Sequence[Path]) -> Sequence[str]:
-        raise AssertionError("nothing is to be confirmed")
 
 
 def test_a_destination_that_is_down_for_a_week_holds_nothing_and_gets_all_within_a_minute_of_its_return(

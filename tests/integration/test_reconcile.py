@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ class Engine:
         """Do what the dispatcher does every few seconds."""
         reconcile(self.ledger, self.tasks, config=CONFIG)
 
+    @property
+    def schema(self) -> str:
+        """Give where the engine's tables are."""
+        return "dbos." if is_postgresql(self.database) else ""
+
     def set_status(self, key: str, status: str) -> None:
         """Let the engine have given a task up."""
-        schema = "dbos." if is_postgresql(self.database) else ""
-        change = f"UPDATE {schema}workflow_status SET status = :status WHERE workflow_uuid = :key"
+        change = f"UPDATE {self.schema}workflow_status SET status = :status WHERE workflow_uuid = :key"
         with self.database.begin() as connection:
             changed = connection.execute(sa.text(change), {"status": status, "key": key})
             assert changed.rowcount == 1
@@ -183,3 +188,21 @@ def test_a_delivery_that_waits_is_tried_at_once_when_the_clock_was_put_back(engi
 
     task = deliver_task(KEY, "tps", 3).key
     assert engine.tasks.status_of([task]) == ({task: "ENQUEUED"} if put_back_s else {})
+
+
+def test_tasks_that_ended_well_are_forgotten_after_a_day_and_no_others(engine: Engine) -> None:
+    engine.reconcile()
+    old, recent, failed = (f"deliver/{name}/tps/1" for name in ("old", "recent", "failed"))
+    for key in (old, recent, failed):
+        engine.tasks.enqueue_now(replace(deliver_task(KEY, "tps", 1), key=key))
+        engine.set_status(key, "ERROR" if key == failed else "SUCCESS")
+    with engine.database.begin() as connection:
+        for key, age_s in ((old, 90_000), (recent, 80_000), (failed, 90_000)):
+            connection.execute(
+                sa.text(f"UPDATE {engine.schema}workflow_status SET completed_at = :at WHERE workflow_uuid = :key"),
+                {"at": int((time.time() - age_s) * 1000), "key": key},
+            )
+
+    engine.reconcile()
+
+    assert engine.tasks.status_of([old, recent, failed]) == {recent: "SUCCESS", failed: "ERROR"}

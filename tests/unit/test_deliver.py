@@ -38,12 +38,14 @@ class FakeLedger:
             **row,
         }
         self.enqueued: list[Any] = []
-        self.reports: list[CommitmentReport] = []
+        # Of whom it was asked what else is due there.
+        self.asked: list[str] = []
 
     def delivery(self, job: str, destination: str) -> dict[str, Any] | None:
         return dict(self.row) if (job, destination) == (JOB, TPS) else None
 
     def due_deliveries(self, called: str) -> Sequence[dict[str, Any]]:
+        self.asked.append(called)
         return []
 
     def outputs(self, job: str) -> Sequence[dict[str, Any]]:
@@ -215,6 +217,23 @@ def test_a_try_that_was_made_is_not_made_again() -> None:
     deliverer(ledger, never)(JOB, TPS, 1)
 
     assert ledger.row["attempt"] == 2
+
+
+def test_a_task_goes_on_with_what_else_is_due_where_it_called() -> None:
+    ledger = FakeLedger(via="other", state=DeliveryState.WAITING)
+
+    deliverer(ledger, lambda *_: [receipt("stored", 0)])(JOB, TPS, 1)
+    deliverer(ledger, never)(JOB, TPS, 1)
+
+    assert ledger.asked == ["other", TPS]
+
+
+def test_a_task_that_comes_late_may_stand_in_the_queue_of_the_other_and_holds_nobody_up() -> None:
+    ledger = FakeLedger(attempt=2, state=DeliveryState.WAITING)
+
+    deliverer(ledger, FakeCarrier(never, OTHER))(JOB, TPS, 1)
+
+    assert ledger.asked == []
 
 
 @pytest.mark.parametrize("state", [DeliveryState.DELIVERED, DeliveryState.REFUSED, DeliveryState.GIVEN_UP])
