@@ -78,7 +78,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
-_LOOK_FOR_THE_DEAD_EVERY_S = 2.0
 
 
 @dataclass(kw_only=True)
@@ -598,7 +597,15 @@ def _dispatch(node: Node) -> Callable[[], None]:
     report_negative_results(config, node.ledger, node.queue, node.inbox, stopping)
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
     if node.is_shared:
-        threading.Thread(target=_hand_on_until, args=(stopping, node), daemon=True).start()
+        handover = Handover(
+            peers=Peers(node.database),
+            ledger=node.ledger,
+            tasks=node.queue.tasks,
+            queue=node.queue,
+            remove_unfinished=lambda name: inbox_of(config, name).remove_unfinished(),
+            now=time.time,
+        )
+        threading.Thread(target=handover.look_until, args=(stopping,), daemon=True).start()
     start_clearing(stopping, config, node.ledger)
 
     def stop() -> None:
@@ -646,20 +653,3 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
         stopping.wait(_TICK_S)
-
-
-def _hand_on_until(stopping: threading.Event, node: Node) -> None:
-    handover = Handover(
-        peers=Peers(node.database),
-        ledger=node.ledger,
-        tasks=node.queue.tasks,
-        queue=node.queue,
-        remove_unfinished=lambda name: inbox_of(node.config, name).remove_unfinished(),
-        now=time.time,
-    )
-    while not stopping.is_set():
-        try:
-            handover.look()
-        except Exception as error:  # the loop: a server that restarts must not end it
-            log("looking for the dead failed", fault=type(error).__name__, at=place_of(error))
-        stopping.wait(_LOOK_FOR_THE_DEAD_EVERY_S)
