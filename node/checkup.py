@@ -23,7 +23,8 @@ from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.routing import Route, refuse_other_channels
 from node.domain.tg263 import faults_of
 from node.machine_checkup import check_clock, check_folder, check_machine, check_server
-from node.service import Node, model_store, receiver_settings
+from node.opening import Node, model_store
+from node.receiving import receiver_settings
 from node.warm_models import opener
 
 

@@ -27,7 +27,7 @@ from node.inference.devices import DeviceName
 from node.inference.predictor import Progress as ProgressFunction
 from node.log import silence
 from node.offline import OfflineResult, Order, SeriesResult, collect, contour_files, judge
-from node.service import model_store
+from node.opening import model_store
 from node.stages.contour import OpenModel
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from node.domain.jobs import (
     Priority,
     short_id,
 )
-from node.service import Node
+from node.opening import Node
 from node.stages.ports import Row
 from node.stages.steer import RefusedError, Steered, Steering
 from node.status import open_ledger

@@ -18,6 +18,7 @@ from node.stages.ports import Queue
 from node.stages.setbacks import set_back
 
 _LOOK_FOR_THE_LEAD_EVERY_S = 1.0
+_LOOK_FOR_THE_DEAD_EVERY_S = 2.0
 
 
 def refuse_other_folder(ledger: Ledger, data_dir: Path) -> None:
@@ -66,6 +67,15 @@ class Handover:
         self._queue = queue
         self._remove_unfinished = remove_unfinished
         self._now = now
+
+    def look_until(self, stopping: threading.Event) -> None:
+        """Look again and again."""
+        while not stopping.is_set():
+            try:
+                self.look()
+            except Exception as error:  # the loop: a server that restarts must not end it
+                log("looking for the dead failed", fault=type(error).__name__, at=place_of(error))
+            stopping.wait(_LOOK_FOR_THE_DEAD_EVERY_S)
 
     def look(self) -> None:
         """Hand on the work of every process that is dead; one that is frozen is cut off, and dead at the next look."""

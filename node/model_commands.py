@@ -25,7 +25,7 @@ from node.inference.parts import CropModel
 from node.inference.predictor import Room
 from node.log import silence
 from node.model_checkup import verify
-from node.service import model_store
+from node.opening import model_store
 
 CARD = "MODEL_CARD.md"
 

@@ -1,27 +1,23 @@
 """Join everything: ports to adapters, stages to processes. The only module that owns the clock."""
 
-import os
-import platform
 import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Literal, get_args
 
 from node import DISCLAIMER, __version__
-from node.adapters.database import open_database, open_server, refuse_damaged, set_leftovers_aside
+from node.adapters.database import refuse_damaged, set_leftovers_aside
 from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.adapters.dicom_files import dataset_loader, read_file
-from node.adapters.engine import Tasks, Worker, prepare
-from node.adapters.guard import Guard, Member, Peers
-from node.adapters.inbox import Inbox
+from node.adapters.engine import Worker, prepare
+from node.adapters.guard import Peers
 from node.adapters.ledger import Ledger
-from node.adapters.model_store import ModelStore
 from node.adapters.processes import (
     BEGIN_ANEW,
     Supervisor,
@@ -36,37 +32,29 @@ from node.adapters.profile_store import load_profile
 from node.adapters.pulse import Pulse, ending_path, read_ending
 from node.adapters.query_scu import count_instances
 from node.adapters.result_store import ResultStore
-from node.adapters.scp_settings import ReceiverSettings, TlsDoor
-from node.adapters.spooling import TransportLimits
-from node.adapters.storage_scp import Receiver
-from node.adapters.tls import ServerIdentity, server_context
 from node.clearing import start_clearing
 from node.collecting import start_collecting
 from node.config import Config
-from node.delivering import asks_commitment, deliverer, hear_report, report_negative_results, watch_outbox
-from node.dicom.file_meta import FileMeta
-from node.domain.arrival import Arrival, AssociationEnding, Caller, Reception, StoreAnswer, StoredInstance
+from node.delivering import deliverer, report_negative_results, watch_outbox
 from node.domain.delivery import SENDER, PeerAddress, sender_of
 from node.domain.errors import SetupError, place_of
 from node.domain.forms import Form, Forms, refuse_namesakes
-from node.domain.peers import AssociationPolicy
 from node.domain.routing import refuse_other_channels
 from node.log import log
-from node.machines import Handover, end_without_the_lead, lead_when_possible, refuse_other_folder
+from node.machines import Handover, lead_when_possible, refuse_other_folder
+from node.opening import Node, inbox_of
 from node.queueing import (
     CONTOUR,
     DELIVER,
     MAXIMUM_STARTS,
     QUEUES,
-    DurableQueue,
     reconcile,
     try_what_waits_for_a_former_clock,
 )
-from node.resources import shipped
+from node.receiving import LedgerObserver, begin_file, start_receiver
 from node.sharing import SharedFiles
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
-from node.stages.receive import ReceiveLimits, begin
 
 if TYPE_CHECKING:
     # Only the contourer needs them: with what they bring (scipy, OpenCV, highdicom) every other process would start a
@@ -78,96 +66,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _TICK_S = 0.25
 _RECONCILE_EVERY_S = 15.0
-_LOOK_FOR_THE_DEAD_EVERY_S = 2.0
-
-
-@dataclass(kw_only=True)
-class Node:
-    """The adapters that every process of one node opens, each when it is first needed."""
-
-    config: Config
-    # Which process of its machine this is: "receiver", "receiver-2".
-    process: str = "node"
-
-    @property
-    def is_shared(self) -> bool:
-        """Tell whether several machines may be one node."""
-        return bool(self.config.node.database)
-
-    @property
-    def machine(self) -> str:
-        """Give this machine's name."""
-        return self.config.node.machine or platform.node()
-
-    @property
-    def name(self) -> str:
-        """Give the process' name, for what it writes alone and who it is to the others."""
-        return f"{self.process}@{self.machine}" if self.is_shared else self.process
-
-    @property
-    def data_dir(self) -> Path:
-        """Give the data folder."""
-        return self.config.node.data_dir
-
-    @property
-    def database_path(self) -> Path:
-        """Give the database's file."""
-        return self.data_dir / "delineate.sqlite"
-
-    @property
-    def machine_dir(self) -> Path:
-        """Give the folder for what concerns this machine's processes alone."""
-        return self.data_dir / "machines" / self.machine if self.is_shared else self.data_dir
-
-    @property
-    def pulse_path(self) -> Path:
-        """Give the file of the contourer's pulse."""
-        return self.machine_dir / "contourer.pulse"
-
-    @cached_property
-    def database(self) -> Any:
-        """Give the open database."""
-        if self.is_shared:
-            return open_server(self.config.node.database, self.name)
-        return open_database(self.database_path)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """Give the ledger."""
-        return Ledger(self.database, worker=self.name)
-
-    @cached_property
-    def guard(self) -> Guard:
-        """Give this process' guard, on a shared database."""
-        role = self.process.partition("-")[0]
-        member = Member(name=self.name, machine=self.machine, role=role, pid=os.getpid())
-        return Guard(self.database, member, lost=end_without_the_lead)
-
-    @cached_property
-    def inbox(self) -> Inbox:
-        """Give the inbox."""
-        return inbox_of(self.config, self.name)
-
-    @cached_property
-    def queue(self) -> DurableQueue:
-        """Give the durable queue."""
-        return DurableQueue(Tasks(self.database))
-
-    @cached_property
-    def models(self) -> ModelStore:
-        """Give the model packages: those configured, and those that come with Delineate."""
-        return model_store(self.config.node.model_dirs)
-
-
-def inbox_of(config: Config, writer: str) -> Inbox:
-    """Open the inbox as the process of that name writes to it."""
-    return Inbox(config.node.data_dir / "inbox", writer=writer, minimum_free_gb=config.node.minimum_free_gb)
-
-
-def model_store(model_dirs: Sequence[Path]) -> ModelStore:
-    """Open folders of model packages, and that of the packages that come with Delineate, each once."""
-    folders = {folder.resolve(): folder for folder in (*model_dirs, shipped("models"))}
-    return ModelStore(list(folders.values()))
 
 
 # The supervisor ------------------------------------------------------------------------------------------------------
@@ -306,7 +204,7 @@ def run_role(config: Config, role: Role, *, number: int = 1, supervised: bool) -
         end_with_supervisor()
     node = Node(config=config, process=process)
     let_go = _hold_name(node)
-    start = {"receiver": _receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
+    start = {"receiver": start_receiver, "contourer": _contourer, "dispatcher": _dispatcher, "collector": _collector}
     stop = start[role](node)
 
     def stop_and_let_go() -> None:
@@ -332,105 +230,6 @@ def _log_fault(fault: threading.ExceptHookArgs) -> None:
     log("thread ended by a fault", fault=fault.exc_type.__name__, at=at)
 
 
-def _receiver(node: Node) -> Callable[[], None]:
-    unfinished = node.inbox.remove_unfinished()
-    lost = node.ledger.associations_lost(node.name)
-    if unfinished or lost:
-        log("receiver ended abruptly before", unfinished_files=unfinished, associations_lost=lost)
-    receiver = Receiver(
-        receiver_settings(node.config, name=node.name, is_first=node.process == "receiver"),
-        begin=partial(begin, inbox=node.inbox, limits=_receive_limits(node.config)),
-        observer=LedgerObserver(node.ledger),
-        hear_report=partial(hear_report, node.ledger) if asks_commitment(node.config) else None,
-    )
-    receiver.start()
-    return receiver.stop
-
-
-def _receive_limits(config: Config) -> ReceiveLimits:
-    return ReceiveLimits(
-        maximum_object_bytes=config.receiver.maximum_object_mb * 2**20,
-        maximum_series_instances=config.receiver.maximum_series_instances,
-    )
-
-
-def receiver_settings(config: Config, *, name: str = "receiver", is_first: bool = True) -> ReceiverSettings:
-    """Give the settings of one receiver; where there are several, each has its share of the associations.
-
-    Raises
-    ------
-    SetupError
-        A file for TLS is missing or is not what it should be.
-    """
-    section, tls = config.receiver, config.receiver.tls
-    tls_door = None
-    if tls is not None:
-        identity = ServerIdentity(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca)
-        tls_door = TlsDoor(port=tls.port, context=server_context(identity))
-    return ReceiverSettings(
-        host=config.node.host,
-        port=None if tls is not None and tls.only else config.node.port,
-        association=AssociationPolicy(
-            ae_title=config.node.ae_title,
-            require_called_ae_title=section.require_called_ae_title,
-            maximum_associations=-(-section.maximum_associations // section.processes),
-            maximum_associations_per_address=section.maximum_associations_per_address,
-            peers=tuple(peer.peer() for peer in config.peers),
-        ),
-        tls=tls_door,
-        name=name,
-        shares_ports=section.processes > 1,
-        is_first=is_first,
-        transport=section.transport,
-        association_timeout_s=section.association_timeout_s,
-        maximum_waiting=section.maximum_waiting,
-        limits=TransportLimits(
-            idle_timeout_s=section.idle_timeout_s,
-            message_timeout_s=section.message_timeout_s,
-            # What is too large is counted to its end, so that it gets an answer; up to twice as much.
-            largest_message_bytes=2 * section.maximum_object_mb * 2**20 + 2**26,
-        ),
-    )
-
-
-class LedgerObserver:
-    """Writes what the receiver sees into the ledger: once per association and series, never per instance."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._sends_to: dict[str, set[str]] = {}
-
-    def association_opened(self, caller: Caller, now: float) -> None:
-        """Take note of a new association."""
-        self._sends_to[caller.association_id] = set()
-
-    def instance_stored(self, caller: Caller, stored: StoredInstance, now: float) -> None:
-        """Note the association as a contributor, before the sender hears of success."""
-        series = self._sends_to.setdefault(caller.association_id, set())
-        if stored.series_instance_uid not in series:
-            self._ledger.association_contributes(
-                caller.association_id, caller.calling_ae_title, stored.series_instance_uid, now
-            )
-            series.add(stored.series_instance_uid)
-
-    def instance_refused(self, caller: Caller, answer: StoreAnswer, now: float) -> None:
-        """Keep the refusal for ``status``, and for the series that lacks the instance now."""
-        said = f"0x{answer.status:04X}: {answer.error_comment}"
-        self._ledger.note_event("instance refused", caller.calling_ae_title, said)
-        if answer.lacking is not None:
-            lacking = answer.lacking
-            self._ledger.instance_refused(lacking.series_instance_uid, lacking.sop_instance_uid, said)
-
-    def association_ended(self, caller: Caller, ending: AssociationEnding, now: float) -> None:
-        """Note how the association ended, if it sent anything."""
-        if self._sends_to.pop(caller.association_id, None):
-            self._ledger.association_ended(caller.association_id, ending, now)
-
-    def association_rejected(self, caller: Caller, reason: str, now: float) -> None:
-        """Keep the rejection for ``status``."""
-        self._ledger.note_event("association rejected", caller.calling_ae_title, reason)
-
-
 def _collector(node: Node) -> Callable[[], None]:
     node.inbox.remove_unfinished()
     section = node.config.hot_folder
@@ -438,25 +237,12 @@ def _collector(node: Node) -> Callable[[], None]:
         section,
         owner_file=node.machine_dir / "collector.id",
         ae_title=node.config.node.ae_title,
-        begin=partial(_begin_file, node),
+        begin=partial(begin_file, node),
         has_room_for=node.inbox.has_room_for,
         disk_bytes=shutil.disk_usage(node.data_dir).total,
         observer=LedgerObserver(node.ledger),
         note=lambda text: node.ledger.note_event("hot folder", str(section.folder), text),
     )
-
-
-def _begin_file(node: Node, meta: FileMeta, sender: str) -> Reception:
-    arrival = Arrival(
-        affected_sop_class_uid=meta.sop_class_uid,
-        affected_sop_instance_uid=meta.sop_instance_uid,
-        abstract_syntax_uid=meta.sop_class_uid,
-        transfer_syntax_uid=meta.transfer_syntax_uid,
-        calling_ae_title=sender,
-        called_ae_title=node.config.node.ae_title,
-        association_id="",
-    )
-    return begin(arrival, node.inbox, _receive_limits(node.config))
 
 
 def _contourer(node: Node) -> Callable[[], None]:
@@ -598,7 +384,15 @@ def _dispatch(node: Node) -> Callable[[], None]:
     report_negative_results(config, node.ledger, node.queue, node.inbox, stopping)
     threading.Thread(target=_assemble_until, args=(stopping, assembler, node), daemon=True).start()
     if node.is_shared:
-        threading.Thread(target=_hand_on_until, args=(stopping, node), daemon=True).start()
+        handover = Handover(
+            peers=Peers(node.database),
+            ledger=node.ledger,
+            tasks=node.queue.tasks,
+            queue=node.queue,
+            remove_unfinished=lambda name: inbox_of(config, name).remove_unfinished(),
+            now=time.time,
+        )
+        threading.Thread(target=handover.look_until, args=(stopping,), daemon=True).start()
     start_clearing(stopping, config, node.ledger)
 
     def stop() -> None:
@@ -646,20 +440,3 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)
         stopping.wait(_TICK_S)
-
-
-def _hand_on_until(stopping: threading.Event, node: Node) -> None:
-    handover = Handover(
-        peers=Peers(node.database),
-        ledger=node.ledger,
-        tasks=node.queue.tasks,
-        queue=node.queue,
-        remove_unfinished=lambda name: inbox_of(node.config, name).remove_unfinished(),
-        now=time.time,
-    )
-    while not stopping.is_set():
-        try:
-            handover.look()
-        except Exception as error:  # the loop: a server that restarts must not end it
-            log("looking for the dead failed", fault=type(error).__name__, at=place_of(error))
-        stopping.wait(_LOOK_FOR_THE_DEAD_EVERY_S)

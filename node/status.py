@@ -27,7 +27,7 @@ from node.domain.jobs import (
 )
 from node.domain.patience import after_release_s, is_known, while_open_s
 from node.domain.series import CompletionPolicy
-from node.service import Node
+from node.opening import Node
 
 Row = Mapping[str, Any]
 

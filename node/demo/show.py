@@ -36,7 +36,7 @@ from node.domain.jobs import DeliveryState, JobState, SeriesState
 from node.domain.peers import AssociationPolicy
 from node.domain.series import manifest_from_json
 from node.log import silence
-from node.service import Node
+from node.opening import Node
 from node.stages.contour import read_series
 from node.status import status_of
 

@@ -30,7 +30,7 @@ from working.series import Series, lay_down, make_series
 
 from node.config import load
 from node.domain.delivery import PeerAddress
-from node.service import Node
+from node.opening import Node
 from tests.fakes import free_port
 from tests.model_packages import install
 from tests.raw_sender import RawAssociation

@@ -12,7 +12,7 @@ from pathlib import Path
 from node.adapters.ledger import Ledger
 from node.domain.errors import NodeError
 from node.domain.jobs import SeriesState
-from node.service import Node
+from node.opening import Node
 from node.status import status_of
 from scripts.storms.blows import Blows
 from scripts.storms.destinations import Flapping, flapping_folder, flapping_scp

@@ -133,7 +133,8 @@ def site(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Site(tmp_path_factory.mktemp("site"), postgres)
     with ExitStack() as stack:
         stack.enter_context(made.tps)
-        for one in (made.door, *made.workers.values()):
+        # All at once, on an empty database: one of them makes the tables, and the engine's.
+        for one in (*made.workers.values(), made.door):
             stack.enter_context(one)
         made.door.wait_until(
             lambda status: {f"contourer@{name}" for name in made.workers} <= {one["name"] for one in status["workers"]}

@@ -20,7 +20,8 @@ from node.adapters.result_store import ResultStore
 from node.config import load
 from node.delivering import deliverer
 from node.log import silence
-from node.service import Node, archive_desk, forms_of
+from node.opening import Node
+from node.service import archive_desk, forms_of
 from node.stages.assemble import Assembler
 from node.stages.contour import Contourer
 from node.stages.course import JobWatch
