@@ -15,7 +15,7 @@ from scripts.storms.machine import SUPERVISOR, Machine
 
 EVERYTHING = "everything at once"
 # Whom it hits how often: a dead supervisor takes all others with it, and their start is most of a machine's work.
-_VICTIMS = {"receiver": 5, "contourer": 6, "dispatcher": 6, "collector": 2, SUPERVISOR: 1, EVERYTHING: 1}
+_VICTIMS = {"receiver": 5, "contourer": 5, "dispatcher": 5, "collector": 2, SUPERVISOR: 1, EVERYTHING: 1}
 _AIMS = 4
 # A death of these is, or may be, a setback of the job at work.
 _END_CONTOURERS = ("contourer", SUPERVISOR, EVERYTHING)
