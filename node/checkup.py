@@ -13,15 +13,16 @@ from node.adapters.onnx_session import devices
 from node.adapters.processes import hold_lock
 from node.adapters.profile_store import load_profile
 from node.adapters.query_scu import count_instances
+from node.adapters.shared_folder import file_system_of
 from node.adapters.spooling_check import fault_of_spooling
 from node.adapters.storage_scp import check_receiver
-from node.adapters.storage_scu import echo
 from node.config import ArchiveSection, Config
-from node.destination_section import Destination
+from node.destination_checkup import attempts_at_destinations, write_and_rename
 from node.domain.delivery import PeerAddress
 from node.domain.errors import NodeError, PeerError, SetupError
 from node.domain.routing import Route, refuse_other_channels
 from node.domain.tg263 import faults_of
+from node.machine_checkup import check_clock, check_folder, check_machine, check_server
 from node.service import Node, model_store, receiver_settings
 from node.warm_models import opener
 
@@ -39,7 +40,7 @@ class Finding:
 def check(config: Config) -> Iterator[Finding]:
     """Try folders, database, port, models, device and destinations, one after the other."""
     yield tried("data folder", lambda: _data_folder(config.node.data_dir, config.node.minimum_free_gb))
-    yield tried("database", lambda: _database(config))
+    yield from _database_and_machines(config)
     for subject, port in _ports(config).items():
         yield tried(subject, lambda port=port: _port(config, port))  # type: ignore[misc]
     if config.receiver.tls is not None:
@@ -63,11 +64,8 @@ def check(config: Config) -> Iterator[Finding]:
     if config.hot_folder.folder is not None:
         hot = config.hot_folder.folder
         yield tried("hot folder", lambda: _hot_folder(hot))
-    for destination in config.destinations:
-        yield tried(
-            f"destination {destination.name}",
-            lambda destination=destination: _destination(config, destination),  # type: ignore[misc]
-        )
+    for subject, attempt in attempts_at_destinations(config):
+        yield tried(subject, attempt)
 
 
 def tried(subject: str, attempt: Callable[[], str]) -> Finding:
@@ -98,8 +96,27 @@ def _data_folder(folder: Path, minimum_free_gb: float) -> str:
     return f"{folder} can be written to, {free_gb:.1f} GB free"
 
 
-def _database(config: Config) -> str:
-    node = Node(config=config)
+def _database_and_machines(config: Config) -> Iterator[Finding]:
+    node = Node(config=config, process="check")
+    if not node.is_shared:
+        yield tried("database", lambda: _database(node))
+        return
+    server = tried("database", lambda: check_server(node.database))
+    yield server
+    if server.holds:
+        yield tried("clock", lambda: check_clock(node.database))
+        file_system = file_system_of(config.node.data_dir)
+        yield tried("shared folder", lambda: check_folder(node.ledger, config.node.data_dir, file_system))
+        yield tried("machine name", lambda: check_machine(node.ledger, node.machine))
+
+
+def _database(node: Node) -> str:
+    file_system = file_system_of(node.data_dir)
+    if file_system.is_network:
+        raise SetupError(
+            f"{node.database_path} is on {file_system.kind}: locks of SQLite cannot be trusted on a network.",
+            "Give node.data_dir a folder on a disk of this machine, or node.database a PostgreSQL database.",
+        )
     if node.database_path.exists():
         _ = node.ledger  # says if another version made it
     version = best_sqlite().sqlite_version_info
@@ -142,9 +159,10 @@ def _port(config: Config, port: int) -> str:
 
 
 def _is_at_work(config: Config) -> bool:
-    lock = config.node.data_dir / "node.lock"
-    if not lock.is_file():
-        return False
+    return any(_is_held(lock) for lock in Node(config=config).machine_dir.glob("node*.lock"))
+
+
+def _is_held(lock: Path) -> bool:
     try:
         hold_lock(lock, wait_s=0.0, holder="A node").close()
     except SetupError:
@@ -224,36 +242,5 @@ def _archive(config: Config, archive: ArchiveSection) -> str:
 
 
 def _hot_folder(folder: Path) -> str:
-    _write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
+    write_and_rename(folder, "Make it, or mount it, and let the node write to it; or change hot_folder.folder.")
     return f"{folder} can be emptied"
-
-
-def _destination(config: Config, peer: Destination) -> str:
-    if peer.folder is not None:
-        remedy = "Make it, or mount it, and let the node write to it. Results wait for it until then."
-        _write_and_rename(peer.folder, remedy)
-        return f"{peer.folder} can be written to"
-    try:
-        echo(
-            peer.address(),
-            calling_ae_title=peer.calling_ae_title or config.node.ae_title,
-            timeout_s=config.delivery.timeout_s,
-        )
-    except PeerError as error:
-        remedy = (
-            "Start it; correct its host, port and AE title here; make our AE title known to it; look for a firewall "
-            "between. Results wait for it until then."
-        )
-        raise NodeError(error.reason, remedy) from error
-    return f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO"
-
-
-def _write_and_rename(folder: Path, remedy: str) -> None:
-    """Try what putting a file into a folder needs; nothing of it stays."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".delineate-", dir=folder) as tried:
-            file = Path(tried, "a")
-            file.touch()
-            file.rename(Path(tried, "b"))
-    except OSError as error:
-        raise NodeError(f"{folder} cannot be used: {error.strerror}.", remedy) from error

@@ -18,8 +18,13 @@ _AT_WORK_S, _AT_REST_S = 1.0, 60.0
 
 def start_clearing(stopping: threading.Event, config: Config, ledger: Ledger) -> None:
     """Remove what ``[retention]`` lets go, in a thread, until ``stopping`` is set."""
+    threading.Thread(target=_clear_until, args=(stopping, clearer_of(config, ledger)), daemon=True).start()
+
+
+def clearer_of(config: Config, ledger: Ledger) -> Clearer:
+    """Give what removes files of a node as ``[retention]`` says."""
     inbox = config.node.data_dir / "inbox"
-    clearer = Clearer(
+    return Clearer(
         ledger=ledger,
         shelves=Shelves(
             images=Shelf(inbox),
@@ -32,7 +37,6 @@ def start_clearing(stopping: threading.Event, config: Config, ledger: Ledger) ->
         marks=config.retention.watermarks(config.node.minimum_free_gb),
         log=log,
     )
-    threading.Thread(target=_clear_until, args=(stopping, clearer), daemon=True).start()
 
 
 def _clear_until(stopping: threading.Event, clearer: Clearer) -> None:

@@ -3,16 +3,42 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import sqlalchemy as sa
 
 from node.adapters.engine import Tasks
 from node.adapters.guard import Guard, Member, Peers
 from node.adapters.ledger import Ledger
-from node.domain.errors import NodeError, place_of
+from node.adapters.shared_folder import mark_folder
+from node.domain.errors import NodeError, SetupError, place_of
 from node.log import log
 from node.stages.ports import Queue
 from node.stages.setbacks import set_back
 
 _LOOK_FOR_THE_LEAD_EVERY_S = 1.0
+
+
+def refuse_other_folder(ledger: Ledger, data_dir: Path) -> None:
+    """Refuse a data folder that is not the one that the other machines use; the first machine's is theirs.
+
+    Raises
+    ------
+    SetupError
+        With what to do.
+    """
+    if not ledger.bind_folder(mark_folder(data_dir)):
+        raise other_folder(data_dir)
+
+
+def other_folder(data_dir: Path) -> SetupError:
+    """Say that a data folder is not the one that the other machines use."""
+    return SetupError(
+        f"The data folder {data_dir} is not the one that the other machines of this node use: its file node.id is "
+        "missing or another.",
+        "Mount the folder that they share at node.data_dir, on every machine at the same path.",
+    )
 
 
 class Handover:
@@ -62,7 +88,7 @@ class Handover:
             log("work handed on", process=member.name, jobs=len(jobs), tasks=tasks, associations_lost=lost)
 
 
-def lead_when_possible(guard: Guard, begin: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+def lead_when_possible(guard: Guard, peers: Peers, begin: Callable[[], Callable[[], None]]) -> Callable[[], None]:
     """Begin, in a thread, as soon as no other process leads; gives what stops it.
 
     Parameters
@@ -78,15 +104,21 @@ def lead_when_possible(guard: Guard, begin: Callable[[], Callable[[], None]]) ->
         while not guard.lead():
             if stopping.wait(_LOOK_FOR_THE_LEAD_EVERY_S):
                 return
+            # The leader may be the one that is frozen.
+            with suppress(sa.exc.SQLAlchemyError):
+                peers.end_frozen()
         guard.say("leads")
         log("leads")
+        ends.append(begin())
+
+    def wait_and_begin_or_end() -> None:
         try:
-            ends.append(begin())
+            wait_and_begin()
         except Exception as error:  # nobody would lead; the supervisor starts this process again
             log("leading failed", fault=type(error).__name__, at=place_of(error), reason=_reason(error))
             os._exit(1)
 
-    threading.Thread(target=wait_and_begin, daemon=True).start()
+    threading.Thread(target=wait_and_begin_or_end, daemon=True).start()
 
     def stop() -> None:
         stopping.set()

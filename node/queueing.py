@@ -7,7 +7,7 @@ from typing import Any
 from node.adapters.engine import Queue, Task, Tasks
 from node.adapters.ledger import Ledger
 from node.config import Config
-from node.domain.jobs import DeliveryState, JobState, Priority, retry_delay_s
+from node.domain.jobs import UNFINISHED_JOBS, DeliveryState, JobState, Priority, retry_delay_s
 from node.stages.ports import Enqueue
 from node.stages.setbacks import RESOURCE_ATTEMPTS
 
@@ -18,6 +18,9 @@ QUEUES = (Queue(name=CONTOUR, at_a_time=1), Queue(name=DELIVER, at_a_time=1, par
 # A task that was started so often without an end is put aside, whatever ended it: the node that was stopped, or a death
 # that no supervisor saw. What it saw counts as a setback of the job.
 MAXIMUM_STARTS = 10
+
+# Those of several machines, at most; what lies farther in the future was written by a clock since put back.
+_CLOCKS_DIFFER_BY_S = 60.0
 
 
 class DurableQueue:
@@ -76,6 +79,9 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
                 ledger.move_job(row["job"], JobState.FAILED, reason=reason)
             case "ERROR" | "CANCELLED":
                 _again(ledger, tasks, row)
+            case "SUCCESS" if _is_at(ledger, row):
+                # Its worker was cut off and gave the try up; nobody else has begun another.
+                _again(ledger, tasks, row)
             case _:
                 pass
     deliveries = {
@@ -96,6 +102,33 @@ def reconcile(ledger: Ledger, tasks: Tasks, *, config: Config) -> None:
             is_sent = row["state"] == DeliveryState.DELIVERED
             state = DeliveryState.DELIVERED if is_sent else DeliveryState.WAITING
             ledger.move_delivery(job, destination, state, facts, enqueue)
+
+
+def _is_at(ledger: Ledger, row: dict[str, Any]) -> bool:
+    """Tell whether a job is unfinished and at that attempt still: a task that ended well moved it first."""
+    now = ledger.job(row["job"])
+    return now is not None and now["state"] in UNFINISHED_JOBS and now["attempt"] == row["attempt"]
+
+
+def try_what_waits_for_a_former_clock(ledger: Ledger, tasks: Tasks, now: float) -> None:
+    """Try at once what was postponed by a clock that has been put back since: it would wait that much longer.
+
+    Parameters
+    ----------
+    now
+        Seconds since the epoch.
+    """
+    for row in ledger.unfinished_jobs():
+        if row["state"] == JobState.WAITING and row["updated_at"] > now + _CLOCKS_DIFFER_BY_S:
+            job, attempt = row["job"], row["attempt"]
+            enqueue = partial(_enqueue, tasks, contour_task(job, attempt + 1, 0.0, row["priority"]))
+            ledger.move_job(job, JobState.QUEUED, enqueue=enqueue, at_attempt=attempt, attempt=attempt + 1)
+    for row in ledger.unfinished_deliveries():
+        if row["state"] == DeliveryState.WAITING and row["updated_at"] > now + _CLOCKS_DIFFER_BY_S:
+            job, destination, attempt = row["job"], row["destination"], row["attempt"]
+            enqueue = partial(_enqueue, tasks, deliver_task(job, destination, attempt + 1))
+            facts = {"attempt": attempt + 1, "next_attempt_at": None}
+            ledger.move_delivery(job, destination, DeliveryState.QUEUED, facts, enqueue, at_attempt=attempt)
 
 
 def _again(ledger: Ledger, tasks: Tasks, row: dict[str, Any]) -> None:

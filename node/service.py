@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 from node import DISCLAIMER, __version__
-from node.adapters.database import open_database, open_server
+from node.adapters.database import open_database, open_server, refuse_damaged, set_leftovers_aside
 from node.adapters.device_slot import DeviceSlot, cuda_device_name
 from node.adapters.dicom_files import dataset_loader, read_file
 from node.adapters.engine import Tasks, Worker, prepare
@@ -23,6 +23,7 @@ from node.adapters.inbox import Inbox
 from node.adapters.ledger import Ledger
 from node.adapters.model_store import ModelStore
 from node.adapters.processes import (
+    BEGIN_ANEW,
     Supervisor,
     end_with_supervisor,
     hold_lock,
@@ -51,9 +52,18 @@ from node.domain.forms import Form, Forms, refuse_namesakes
 from node.domain.peers import AssociationPolicy
 from node.domain.routing import refuse_other_channels
 from node.log import log
-from node.machines import Handover, end_without_the_lead, lead_when_possible
-from node.queueing import CONTOUR, DELIVER, MAXIMUM_STARTS, QUEUES, DurableQueue, reconcile
+from node.machines import Handover, end_without_the_lead, lead_when_possible, refuse_other_folder
+from node.queueing import (
+    CONTOUR,
+    DELIVER,
+    MAXIMUM_STARTS,
+    QUEUES,
+    DurableQueue,
+    reconcile,
+    try_what_waits_for_a_former_clock,
+)
 from node.resources import shipped
+from node.sharing import SharedFiles
 from node.stages.archives import Archive, ArchiveDesk
 from node.stages.assemble import Assembler
 from node.stages.receive import ReceiveLimits, begin
@@ -166,6 +176,8 @@ def model_store(model_dirs: Sequence[Path]) -> ModelStore:
 def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, supervised: bool = False) -> int:
     """Run the node until SIGTERM or SIGINT (supervised: or until standard input ends). Gives the exit status.
 
+    Where its database's file is removed while it runs, it begins anew with a new one.
+
     Parameters
     ----------
     roles
@@ -184,13 +196,32 @@ def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, s
             node.models.load(model)
     if {"contourer", "dispatcher"} & set(roles):
         refuse_unfit_routes(node)
+    lost = ""
+    while True:
+        status, lost = _serve(node, config_path, roles, lost, supervised=supervised)
+        if not lost:
+            return status
+        node = Node(config=config, process=node.process)
+
+
+def _serve(node: Node, config_path: Path, roles: Sequence[Role], lost: str, *, supervised: bool) -> tuple[int, str]:
+    """Run the node until it is stopped, or its database is lost; gives the exit status and why that is lost.
+
+    Parameters
+    ----------
+    lost
+        Why the database before this one was.
+    """
+    config = node.config
     try:
         node.machine_dir.mkdir(parents=True, exist_ok=True)
         lock = hold_lock(node.machine_dir / f"{node.process}.lock", wait_s=1.0, holder="A node")
     except OSError as error:
         raise _unwritable(node.data_dir, error) from error
     with lock:
-        Ledger(node.database)  # makes its tables, or says that another version did
+        _make_ledger(node, lost)
+        if node.is_shared:
+            refuse_other_folder(node.ledger, node.data_dir)
         prepare(node.database, QUEUES)
         node.database.dispose()
         command = [sys.executable, "-m", "node", "serve", "--config", str(config_path), "--supervised", "--role"]
@@ -200,7 +231,8 @@ def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, s
         for number in range(2, config.receiver.processes + 1 if "receiver" in roles else 2):
             commands[f"receiver-{number}"] = [*command, "receiver", "--number", str(number)]
         pulses = {"contourer": node.pulse_path} if "contourer" in roles else {}
-        supervisor = Supervisor(commands, log=log, pulses=pulses, stall_s=config.contouring.stall_s)
+        shared = SharedFiles(node.data_dir, None if node.is_shared else node.database_path, log)
+        supervisor = Supervisor(commands, log=log, pulses=pulses, stall_s=config.contouring.stall_s, look=shared.look)
         _on_signals(supervisor.stop)
         if supervised:
             when_supervisor_is_gone(supervisor.stop)
@@ -216,8 +248,25 @@ def serve(config: Config, config_path: Path, *, roles: Sequence[Role] = ROLES, s
             notice=DISCLAIMER,
         )
         status = supervisor.run()
+        if status == BEGIN_ANEW:
+            return status, shared.reason
         log("node stopped")
-    return status
+    return status, ""
+
+
+def _make_ledger(node: Node, lost: str) -> None:
+    """Make the ledger's tables, or say what is wrong with those that are there."""
+    if node.is_shared:
+        Ledger(node.database)
+        return
+    # One at a time: supervisors of several roles may begin anew together.
+    with hold_lock(node.data_dir / "database.lock", wait_s=60.0, holder="Another start of the node"):
+        left = set_leftovers_aside(node.database_path)
+        refuse_damaged(node.database_path)
+        ledger = Ledger(node.database)
+    if lost or left:
+        why = lost or "its journal was there without it"
+        ledger.note_event("database lost", node.database_path.name, f"{why}; the inbox was judged anew")
 
 
 def refuse_unfit_routes(node: Node) -> None:
@@ -517,7 +566,9 @@ def _with_slot(open_model: Callable[[str], "OpenModel"], device_id: int) -> Call
 
 def _dispatcher(node: Node) -> Callable[[], None]:
     # One at a time assembles, delivers and reconciles, whichever machine it is on.
-    return lead_when_possible(node.guard, partial(_dispatch, node)) if node.is_shared else _dispatch(node)
+    if node.is_shared:
+        return lead_when_possible(node.guard, Peers(node.database), partial(_dispatch, node))
+    return _dispatch(node)
 
 
 def _dispatch(node: Node) -> Callable[[], None]:
@@ -585,11 +636,12 @@ def _assemble_until(stopping: threading.Event, assembler: Assembler, node: Node)
     reconcile_at = 0.0
     while not stopping.is_set():
         try:
-            now = time.time()
-            assembler.tick(now)
-            if now >= reconcile_at:
+            steady = time.monotonic()
+            assembler.tick(time.time(), steady)
+            if steady >= reconcile_at:
                 reconcile(node.ledger, node.queue.tasks, config=node.config)
-                reconcile_at = now + _RECONCILE_EVERY_S
+                try_what_waits_for_a_former_clock(node.ledger, node.queue.tasks, time.time())
+                reconcile_at = steady + _RECONCILE_EVERY_S
         except Exception as error:  # the stage's loop: a fault in one look must not end the next
             log("assembling failed", fault=type(error).__name__, at=place_of(error))
             stopping.wait(5.0)

@@ -98,6 +98,9 @@ class World:
     def stamp(self, series_uid: str) -> str:
         return str(len(self.files))
 
+    def stamps(self) -> dict[str, str]:
+        return {uid: self.stamp(uid) for uid in self.series_uids()}
+
     def file_names(self, series_uid: str) -> Sequence[str]:
         return list(self.files)
 

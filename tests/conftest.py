@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from node.adapters.database import open_database, open_server
 from tests.environments import UnavailableError, environment
 from tests.peer_readers import REQUIREMENTS
 from tests.postgres import Server, programs, running_server
+from tests.small_disk import SmallDisk, small_disk
 
 # The oldest that the extra `openvino` takes.
 OPENVINO = ("onnxruntime-ep-openvino==1.8.1",)
@@ -87,6 +89,19 @@ def open_node_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     yield open_it
     for one in opened:
         one.dispose()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Give a disk of 16 MB of our own; skip, saying so, where nothing can be mounted; fail in CI."""
+    with ExitStack() as mounted:
+        try:
+            small = mounted.enter_context(small_disk(tmp_path / "disk", megabytes=16))
+        except PermissionError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield small
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 from pynetdicom import build_context, evt
+from pynetdicom.pdu import P_DATA_TF
 
 from node.adapters.calling import Caller, Line
 from node.dicom.commitment import (
@@ -60,7 +61,7 @@ def request_commitment(
     """
     heard = _Ear(transaction_uid)
     started = time.monotonic()
-    caller = Caller(destination, line, [(evt.EVT_N_EVENT_REPORT, heard.on_report)])
+    caller = Caller(destination, line, [(evt.EVT_N_EVENT_REPORT, heard.on_report), (evt.EVT_PDU_SENT, heard.on_sent)])
     syntaxes = [_EXPLICIT_VR_LITTLE_ENDIAN, _IMPLICIT_VR_LITTLE_ENDIAN]
     with caller.association([build_context(COMMITMENT_CLASS_UID, syntaxes)]) as association:
         response, _ = association.send_n_action(
@@ -73,7 +74,7 @@ def request_commitment(
         if status != 0:
             raise PeerError(f"{caller.peer} answers the request for Storage Commitment with status 0x{status:04X}.")
         until = time.monotonic() + wait_s
-        while not heard.has_heard.wait(0.05) and association.is_established and time.monotonic() < until:
+        while not heard.has_answered.wait(0.05) and association.is_established and time.monotonic() < until:
             pass
     return heard.report
 
@@ -83,7 +84,8 @@ class _Ear:
 
     def __init__(self, transaction_uid: str) -> None:
         self._transaction_uid = transaction_uid
-        self.has_heard = threading.Event()
+        # Only then may the association be released.
+        self.has_answered = threading.Event()
         self.report: CommitmentReport | None = None
 
     def on_report(self, event: Any) -> tuple[int, None]:
@@ -95,8 +97,12 @@ class _Ear:
         if report.transaction_uid != self._transaction_uid:
             return _PROCESSING_FAILURE, None
         self.report = report
-        self.has_heard.set()
         return 0x0000, None
+
+    def on_sent(self, event: Any) -> None:
+        """Take note that the answer to the report has left: it is one small PDU."""
+        if self.report is not None and isinstance(event.pdu, P_DATA_TF):
+            self.has_answered.set()
 
 
 def takes_commitment(destination: PeerAddress, line: Line) -> None:

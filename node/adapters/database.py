@@ -1,13 +1,14 @@
 """The node's database, opened so that a commit survives a power cut: one SQLite file, or a PostgreSQL server."""
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
 
-from node.domain.errors import SetupError
+from node.domain.errors import ResourceError, SetupError
 
 # https://sqlite.org/wal.html#walresetbug: a write-ahead log can corrupt the file from 3.7.0 until these versions.
 _WAL_SAFE_SINCE = (3, 51, 3)
@@ -52,14 +53,27 @@ def journal_pragmas(version: tuple[int, int, int]) -> tuple[str, str]:
 
 
 def open_database(path: Path) -> sa.Engine:
-    """Open (or make) the database file."""
+    """Open (or make) the database file.
+
+    Once that file is removed, or another takes its place, every use is refused as a fault that passes: what is written
+    into a file without a name is lost, and two files would each hold a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     module = best_sqlite()
     journal, synchronous = journal_pragmas(module.sqlite_version_info)
     engine = sa.create_engine(f"sqlite:///{path}", module=module, pool_size=8, max_overflow=8)
 
+    file = DatabaseFile(path)
+
+    @sa.event.listens_for(engine, "do_connect")
+    @sa.event.listens_for(engine, "checkout")
+    def _require_the_file(*_: Any) -> None:
+        if reason := file.why_gone():
+            raise module.OperationalError(reason)
+
     @sa.event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
+        file.remember()
         connection.isolation_level = "IMMEDIATE"
         for pragma in (
             f"busy_timeout={_BUSY_TIMEOUT_MS}",
@@ -70,6 +84,80 @@ def open_database(path: Path) -> sa.Engine:
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
     return engine
+
+
+class DatabaseFile:
+    """The file of a database, to be known again.
+
+    Parameters
+    ----------
+    path
+        Remembered as it is now, if it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Its number; nobody else gets that while we have the file open.
+        self._was: int | None = None
+        with suppress(FileNotFoundError):
+            self._was = path.stat().st_ino
+
+    def remember(self) -> None:
+        """Remember the file as it is now, where it was not there before."""
+        self._was = self._was or self._path.stat().st_ino
+
+    def why_gone(self) -> str:
+        """Say that the file is another one, or none, than the one remembered; empty where all is well."""
+        try:
+            now = self._path.stat().st_ino
+        except OSError:
+            return f"the file {self._path.name} was removed" if self._was is not None else ""
+        if self._was not in (None, now):
+            return f"another file took the place of {self._path.name}"
+        return ""
+
+
+def set_leftovers_aside(path: Path) -> list[str]:
+    """Rename journals whose database is gone: SQLite would read them into the new one. Gives their new names.
+
+    For the supervisor, while nobody has the database open.
+    """
+    if path.exists():
+        return []
+    renamed = []
+    for suffix in ("-wal", "-shm", "-journal"):
+        left = path.with_name(path.name + suffix)
+        if left.exists():
+            renamed.append(left.rename(f"{left}.left").name)
+    return renamed
+
+
+def refuse_damaged(path: Path) -> None:
+    """Look through a database file, if it is there, before anybody relies on it.
+
+    Raises
+    ------
+    SetupError
+        It is damaged, or no database.
+    """
+    if not path.exists():
+        return
+    connection = best_sqlite().connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)
+    try:
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except best_sqlite().DatabaseError as error:
+        if isinstance(error, best_sqlite().OperationalError):  # locked, or a disk that fails: not the file's fault
+            raise ResourceError(f"The node's database cannot be used: {error}.") from error
+        said = str(error)
+    finally:
+        connection.close()
+    if said != "ok":
+        raise SetupError(
+            f"The node's database {path} is damaged ({said.splitlines()[-1]}).",
+            f"Put back a copy of {path.name} made while the node was stopped; or move {path.name}* to another folder "
+            "and start: a new database is made, and every series that is still in the inbox is judged, contoured and "
+            "delivered again, under the same UIDs.",
+        )
 
 
 def open_server(url: str, process: str = "") -> sa.Engine:

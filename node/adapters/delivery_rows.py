@@ -56,6 +56,15 @@ class DeliveryRows(Rows):
         """Give every delivery that has a try before it, the oldest first."""
         return self._rows(sa.select(_delivery).where(_UNDER_WAY).order_by(_delivery.c.created_at))
 
+    def due_deliveries(self, called: str) -> list[Row]:
+        """Give what is to be sent to a destination now, be it in another one's place; the oldest first, some."""
+        due = (
+            _delivery.c.state.in_(UNFINISHED_DELIVERIES),
+            sa.func.coalesce(_delivery.c.via, _delivery.c.destination) == called,
+            sa.or_(_delivery.c.next_attempt_at.is_(None), _delivery.c.next_attempt_at <= self._now()),
+        )
+        return self._rows(sa.select(_delivery).where(*due).order_by(_delivery.c.created_at).limit(_AT_ONCE))
+
     def move_delivery(
         self,
         job: str,
@@ -191,6 +200,8 @@ class DeliveryRows(Rows):
         connection.execute(sa.update(_delivery).where(*_is(row["job"], row["destination"])).values(**facts))
 
 
+# Rows that are looked at together.
+_AT_ONCE = 100
 _delivery = tables.delivery
 # As ``is_under_way`` says it.
 _UNDER_WAY = sa.or_(

@@ -6,6 +6,28 @@ from contextlib import suppress
 from pathlib import Path
 
 
+class Folder:
+    """A folder, to be known again: a share that is gone leaves another folder in its place, or none.
+
+    Parameters
+    ----------
+    path
+        Must be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Not its device, which may have another number when a share is mounted again.
+        self._was = path.stat().st_ino
+
+    def is_here(self) -> bool:
+        """Tell whether the path leads to the same folder still."""
+        try:
+            return self._path.stat().st_ino == self._was
+        except OSError:
+            return False
+
+
 def free_bytes(folder: Path) -> int:
     """Give the bytes that are free on the disk of a folder, or of the nearest folder above that is there."""
     return shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free

@@ -110,7 +110,8 @@ def _options(task: Task) -> Any:
 
 def prepare(database: sa.Engine, queues: Sequence[Queue]) -> None:
     """Make the engine's tables and queues, before any process that only enqueues."""
-    _start_engine(database, "prepare", log_level="ERROR")
+    # It ends with this interval's end; a second of it would be most of a start.
+    _start_engine(database, "prepare", log_level="ERROR", listen_every_s=0.05)
     DBOS.listen_queues([])
     DBOS.launch()
     for queue in queues:
@@ -148,7 +149,7 @@ class Worker:
         self._closing = threading.Event()
         # Keys of the tasks that this process is at.
         self._running: set[str] = set()
-        _start_engine(database, executor_id, log_level="WARNING")
+        _start_engine(database, executor_id, log_level="WARNING", listen_every_s=1.0)
         for name, function in functions.items():
             DBOS.workflow(name=name, max_recovery_attempts=maximum_starts)(self._as_workflow(name, function))
         DBOS.listen_queues(list(serves))
@@ -206,7 +207,7 @@ class Worker:
         return set(left)
 
 
-def _start_engine(database: sa.Engine, executor_id: str, *, log_level: str) -> None:
+def _start_engine(database: sa.Engine, executor_id: str, *, log_level: str, listen_every_s: float) -> None:
     logging.getLogger("dbos").setLevel(log_level)
     DBOS(
         config={
@@ -217,6 +218,6 @@ def _start_engine(database: sa.Engine, executor_id: str, *, log_level: str) -> N
             "serializer": DBOSPortableJSONSerializer(),
             "log_level": log_level,
             "enable_otlp": False,
-            "notification_listener_polling_interval_sec": 1.0,
+            "notification_listener_polling_interval_sec": listen_every_s,
         }
     )

@@ -40,8 +40,6 @@ _UP_FOR_S = sa.text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster
 # The lock of the one process that leads.
 _LEADER = "delineate leader"
 
-_PASSING = (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -100,8 +98,8 @@ class Guard:
         with self._lock:
             try:
                 self._leads = self._connection is not None and _try_lock(self._connection, _LEADER)
-            except _PASSING:
-                return False
+            except sa.exc.SQLAlchemyError:
+                self._drop()
             return self._leads
 
     def say(self, doing: str) -> None:
@@ -111,25 +109,31 @@ class Guard:
     def close(self) -> None:
         """Let go: what this process left is anybody's, and no fault of it."""
         self._ended.set()
-        with self._lock, suppress(*_PASSING):
+        with self._lock, suppress(sa.exc.SQLAlchemyError):
             if self._connection is not None:
                 self._write(self._connection, pid=0)
-                _end_session(self._connection)
+                self._drop()
 
     def _connect(self) -> bool:
         """Connect, and take the lock; tells whether it was free."""
         try:
             connection = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
-        except _PASSING as error:
+            if not _try_lock(connection, lock_of(self._member.name)):
+                connection.close()
+                return False
+            # A beat that a crash of the server loses is no loss.
+            connection.exec_driver_sql("SET synchronous_commit = off")
+            self._write(connection, pid=self._member.pid)
+        except sa.exc.SQLAlchemyError as error:
             raise ResourceError(f"The node's database cannot be used: {first_line(error)}.") from error
-        if not _try_lock(connection, lock_of(self._member.name)):
-            connection.close()
-            return False
-        # A beat that a crash of the server loses is no loss.
-        connection.exec_driver_sql("SET synchronous_commit = off")
-        self._write(connection, pid=self._member.pid)
         self._connection = connection
         return True
+
+    def _drop(self) -> None:
+        """Close the connection for good, not back into the pool: the locks go with it."""
+        if self._connection is not None:
+            _end_session(self._connection)
+            self._connection = None
 
     def _write(self, connection: sa.Connection, *, pid: int) -> None:
         # Always as a whole: who was taken for dead is there again.
@@ -160,9 +164,8 @@ class Guard:
             return
         try:
             self._write(self._connection, pid=self._member.pid)
-        except _PASSING:
-            _end_session(self._connection)
-            self._connection = None
+        except sa.exc.SQLAlchemyError:
+            self._drop()
             if self._leads:
                 self._leads = False
                 self._lost()
@@ -209,7 +212,8 @@ class Peers:
                 for member in found:
                     connection.execute(sa.delete(tables.worker).where(tables.worker.c.name == member.name))
             finally:
-                _end_session(connection)
+                if found:
+                    _end_session(connection)
 
     def _lock_the_dead(self, connection: sa.Connection) -> Iterator[Member]:
         if float(connection.execute(_UP_FOR_S).scalar_one()) < self._comes_back_within_s:

@@ -10,9 +10,9 @@ another data set under the same SOP Instance UID is another file: nothing is eve
 name; whether two files are the same is decided by comparing them.
 """
 
+import errno
 import mmap
 import os
-import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import xxhash
 
+from node.adapters.disk import Folder, free_bytes
 from node.adapters.durable import SharedSync, make_durable_folder, sync_folder, write_durably
 from node.dicom.part10 import file_meta, start_of_data_set
 from node.domain.arrival import Arrival, Fragment, InstanceIdentity, Readable, StoredInstance
@@ -81,6 +82,8 @@ class Inbox:
             raise SetupError(
                 f"The inbox {folder} cannot be made: {error.strerror}.", "Give another node.data_dir, or its rights."
             ) from error
+        # What is stored while the data folder is not mounted would be hidden when it is again.
+        self._home = Folder(folder.parent)
         if not os.access(folder / INCOMING, os.W_OK | os.X_OK):
             raise SetupError(f"The inbox {folder} cannot be written to.", "Mend the rights of node.data_dir.")
 
@@ -96,10 +99,13 @@ class Inbox:
         return len(unfinished)
 
     def has_room_for(self, byte_count: int) -> bool:
-        """Tell whether that many bytes can be stored and the free disk stays above the minimum."""
+        """Tell whether that many bytes can be stored and the free disk stays above the minimum.
+
+        Not where the data folder is gone.
+        """
         now = time.monotonic()
         if not 0 <= now - self._looked_at < LOOK_AT_DISK_EVERY_S:
-            self._free_bytes, self._looked_at = shutil.disk_usage(self._folder).free, now
+            self._free_bytes, self._looked_at = free_bytes(self._folder) if self._home.is_here() else -1, now
         return self._free_bytes - byte_count >= self._minimum_free_bytes
 
     def takes_more_of(self, series_uid: str, most: int) -> bool:
@@ -124,6 +130,7 @@ class Inbox:
     def _open_anew(self, arrival: Arrival) -> "Part":
         """Begin once more where this is the first, or somebody removed the folder while we run."""
         try:
+            self._require_home()
             make_durable_folder(self._incoming_folder)
             return Part(self, self._incoming(), arrival)
         except OSError as error:
@@ -132,11 +139,23 @@ class Inbox:
     def _incoming(self) -> str:
         return f"{self._incoming_folder}/{os.getpid()}-{next(self._numbers)}.part"
 
-    def series_uids(self) -> list[str]:
-        """Give the Series Instance UID of every series with at least one instance, sorted."""
-        with os.scandir(self._folder) as entries:
-            names = [one.name for one in entries if one.name[0].isdigit() and one.is_dir()]
-        return sorted(name for name in names if self._changed_and_count(name)[1])
+    def stamps(self) -> dict[str, str]:
+        """Give every series with at least one instance, by its UID, sorted, with a text that changes with every other.
+
+        Of the folder's mtime and its number of files: two that were added within one tick of the file system's clock
+        leave the same mtime. The same after a restart.
+        """
+        found = {}
+        try:
+            with os.scandir(self._folder) as entries:
+                for one in entries:
+                    if one.name[0].isdigit() and one.is_dir():
+                        with suppress(FileNotFoundError):  # removed meanwhile
+                            found[one.name] = one.stat().st_mtime_ns
+        except FileNotFoundError:  # somebody removed the folder while we run: the next instance makes it anew
+            return {}
+        counts = {name: self._counted_at(name, changed_ns) for name, changed_ns in sorted(found.items())}
+        return {name: f"{found[name]}-{count}" for name, count in counts.items() if count}
 
     def file_names(self, series_uid: str) -> list[str]:
         """Give the names of the series' files, sorted; empty where there is no such series."""
@@ -161,31 +180,19 @@ class Inbox:
             raise ValueError("not a name within the inbox")
         return self._folder / series_uid / file_name
 
-    def stamp(self, series_uid: str) -> str:
-        """Give a text that changes whenever an instance is added; the same after a restart."""
-        changed_ns, count = self._changed_and_count(series_uid)
-        return f"{changed_ns}-{count}"
-
-    def _changed_and_count(self, series_uid: str) -> tuple[int, int]:
-        """Give a series folder's mtime and its number of files; (0, 0) where there is none.
-
-        Both, because two files added within one tick of the file system's clock leave the same mtime.
-        """
-        try:
-            # Asked of every series four times a second: a Path of each would cost more than the rest.
-            changed_ns = os.stat(f"{self._folder}/{series_uid}").st_mtime_ns  # noqa: PTH116
-        except FileNotFoundError:
-            return 0, 0
+    def _counted_at(self, series_uid: str, changed_ns: int) -> int:
+        """Give the number of files in a series' folder that was changed last then."""
         counted = self._counted.get(series_uid)
         if counted is None or counted[0] != changed_ns:
             settled = time.time_ns() - changed_ns > MTIME_SETTLED_NS
             counted = changed_ns, len(self.file_names(series_uid))
             if settled:
                 self._counted[series_uid] = counted
-        return counted
+        return counted[1]
 
     def keep(self, part: "Part", identity: InstanceIdentity) -> StoredInstance:
         """Give a synced part its name in its series, durably; for `Part.store`."""
+        self._require_home()
         series = self._series(identity.series_instance_uid)
         if not series.is_open:
             self._make_durable(series)
@@ -213,6 +220,7 @@ class Inbox:
 
     def keep_rejected(self, part: "Part", reason: str) -> None:
         """Give a synced part its name among the refused, with the reason beside it, durably; for `Part.reject`."""
+        self._require_home()
         folder = self._folder / REJECTED
         make_durable_folder(folder)
         name, was_there = _name_for(part, str(folder), part.digest, lambda name: (folder / name).exists())
@@ -222,6 +230,10 @@ class Inbox:
         if not note.exists():
             write_durably(note, reason.encode())
         sync_folder(folder)
+
+    def _require_home(self) -> None:
+        if not self._home.is_here():
+            raise FileNotFoundError(errno.ENOENT, "the data folder is gone")
 
     def _series(self, series_uid: str) -> "_OpenSeries":
         now = time.monotonic()

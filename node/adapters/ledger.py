@@ -302,6 +302,17 @@ class Ledger(SenderRows, DeliveryRows, ClearingRows):
             return ()
         return tables.job.c.worker == self._worker, tables.job.c.attempt == self._begun_attempt
 
+    def folder(self) -> str:
+        """Give the mark of the data folder that this database belongs to; empty: of none yet."""
+        return str(self._rows(sa.select(tables.schema.c.folder))[0]["folder"])
+
+    def bind_folder(self, mark: str) -> bool:
+        """Let this database belong to the folder of that mark, if it belongs to none; tells whether it does now."""
+        free = sa.update(tables.schema).where(tables.schema.c.folder == "")
+        with self._transaction() as connection:
+            connection.execute(free.values(folder=mark))
+        return self.folder() == mark
+
     def workers(self) -> list[Row]:
         """Give the processes of every machine, each with the seconds since it was seen; none on SQLite."""
         return self._rows(tables.workers()) if tables.is_postgresql(self._database) else []

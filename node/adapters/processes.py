@@ -15,13 +15,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Literal
 
 from node.adapters.pulse import PulseWatch
 from node.domain.errors import SetupError
 
 # A child's exit status for a fault that a restart cannot mend; also the command line's.
 SETUP_FAULT = 2
+# No exit status: what the processes share is gone, and all are to be started anew.
+BEGIN_ANEW = -1
+
+Look = Literal["fine", "wait", "anew"]
+_LOOK_EVERY_S = 1.0
 
 # A child that dies again and again is restarted ever later, up to this.
 _LONGEST_PAUSE_S = 30.0
@@ -66,6 +71,9 @@ class Supervisor:
         Role -> file of its pulse; a role without one is never ended.
     stall_s
         A process whose pulse stands still for longer is ended.
+    look
+        Looks after what all processes share, about once a second: "fine"; "wait": none is to be started now; "anew":
+        all are to be ended, and everything to be begun anew.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class Supervisor:
         log: Callable[..., None],
         pulses: Mapping[str, Path] = MappingProxyType({}),
         stall_s: float = float("inf"),
+        look: Callable[[], Look] = lambda: "fine",
     ) -> None:
         watches = {name: PulseWatch(path) for name, path in pulses.items()}
         self._children = [
@@ -82,6 +91,9 @@ class Supervisor:
         ]
         self._log = log
         self._stall_s = stall_s
+        self._look = look
+        self._looked_at = float("-inf")
+        self._may_start = True
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -89,9 +101,11 @@ class Supervisor:
         self._stop.set()
 
     def run(self) -> int:
-        """Supervise until stopped. Gives the exit status: 0, or SETUP_FAULT if a child first ended with it."""
+        """Supervise until stopped. Gives 0; SETUP_FAULT if a child first ended with it; BEGIN_ANEW."""
         try:
             while not self._stop.is_set():
+                if self._look_after_all(time.monotonic()) == "anew":
+                    return BEGIN_ANEW
                 for child in self._children:
                     if self._keep_alive(child, time.monotonic()) == SETUP_FAULT:
                         return SETUP_FAULT
@@ -100,9 +114,17 @@ class Supervisor:
         finally:
             self._end_all()
 
+    def _look_after_all(self, now: float) -> Look:
+        if now - self._looked_at < _LOOK_EVERY_S:
+            return "fine"
+        self._looked_at = now
+        found = self._look()
+        self._may_start = found == "fine"
+        return found
+
     def _keep_alive(self, child: _Child, now: float) -> int | None:
         if child.process is None:
-            if now >= child.start_at:
+            if now >= child.start_at and self._may_start:
                 self._start(child, now)
             return None
         status = child.process.poll()

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.adapters.migrations import migrate
-from node.domain.errors import StorageError
+from node.domain.errors import SetupError, StorageError
 
 # Enqueues work within the caller's transaction: (connection, queue, arguments).
 Enqueue = Callable[[sa.Connection], None]
@@ -53,6 +53,8 @@ class Rows:
         ------
         StorageError
             The database is locked for too long or gone, or its disk is full or failed: the work is to be tried again.
+        SetupError
+            The database's file is damaged.
         """
         try:
             with self._database.begin() as connection:
@@ -61,6 +63,13 @@ class Rows:
             # The database's own words, of which the first line never quotes a value.
             said = str(error.orig).strip().partition("\n")[0]
             raise StorageError(f"The node's database cannot be used: {said}.") from error
+        except sa.exc.DatabaseError as error:
+            if type(error) is not sa.exc.DatabaseError:  # a fault of ours
+                raise
+            raise SetupError(
+                f"The node's database is damaged ({error.orig}).",
+                "Stop the node and start it again: it says what to do.",
+            ) from error
         except sa.exc.TimeoutError as error:
             raise StorageError("The node's database cannot be used: every connection to it is taken.") from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, build_context
 
 from node.adapters.spooling import TransportLimits
 from node.dicom.commitment import COMMITMENT_CLASS_UID
@@ -76,8 +76,9 @@ def offer_reports(association: Any) -> None:
     """
     role = association.requestor.role_selection.get(UID(COMMITMENT_CLASS_UID))
     if role is not None and role.scp_role:
-        syntaxes = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
-        association.acceptor.add_supported_context(COMMITMENT_CLASS_UID, syntaxes, scu_role=False, scp_role=True)
+        context = build_context(COMMITMENT_CLASS_UID, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+        context.scu_role, context.scp_role = False, True
+        association.acceptor.supported_contexts = [*association.acceptor.supported_contexts, context]
 
 
 def application_entity(settings: ReceiverSettings) -> Any:

@@ -52,13 +52,28 @@ class _Watched:
     # Association -> instances of other series that it has sent since the last one of this series.
     elsewhere: dict[str, int] = field(default_factory=dict)
     elsewhere_since: float = 0.0
+    # By the steady clock: when to look again, and since when nothing has come at most; the latter is not known where
+    # this process did not see the series grow.
     look_again_at: float = 0.0
+    quiet_since: float = float("-inf")
     # A person asked for the verdict at once.
     asked: bool = False
 
     @property
     def last_instance_at(self) -> float:
         return max((one.received_at for one in self.instances.values()), default=0.0)
+
+    def now(self, now: float, steady: float) -> float:
+        """Give the time by which to judge: now, unless the clock was put forward or back since the last instance.
+
+        A silence is as long as the steady clock says, where this process saw the series grow. So a clock that jumps
+        an hour ahead ends no series that is being sent, and one that is put back holds none up for an hour.
+        """
+        last = self.last_instance_at
+        if now < last:
+            self.quiet_since = steady if self.quiet_since == float("-inf") else self.quiet_since
+            return last + steady - self.quiet_since
+        return min(now, last + steady - self.quiet_since)
 
     @property
     def senders(self) -> list[str]:
@@ -107,16 +122,31 @@ class Assembler:
         self._gatherer = Gatherer(ledger=ledger, queue=queue, routes=routes, log=log)
         # Studies with a series that was judged since its images were gathered -> when to look. At the start also
         # those that wait: this process may have ended right after a series of them became whole.
-        self._to_gather = dict.fromkeys(ledger.studies_that_wait(), 0.0)
+        self._to_gather = dict.fromkeys(ledger.studies_that_wait(), float("-inf"))
+        # By the steady clock.
+        self._looked_at = float("-inf")
 
-    def tick(self, now: float) -> None:
-        """Look at every series that changed, was sent again, or whose time has come; then at what belongs together."""
+    def tick(self, now: float, steady: float | None = None) -> None:
+        """Look at every series that changed, was sent again, or whose time has come; then at what belongs together.
+
+        Parameters
+        ----------
+        now
+            Seconds since the epoch.
+        steady
+            Seconds of a clock that nobody puts right; without it ``now`` is one.
+        """
+        steady = now if steady is None else steady
+        self._look_at_all(now, steady)
+        self._looked_at = steady
+        self._gather(steady)
+
+    def _look_at_all(self, now: float, steady: float) -> None:
         self._unsettle_what_was_sent_again()
         asked = self._ledger.series_asked_for()
-        there = self._inbox.series_uids()
+        there = self._inbox.stamps()
         self._forget_all_but(there)
-        for series_uid in there:
-            stamp = self._inbox.stamp(series_uid)
+        for series_uid, stamp in there.items():
             if self._settled.get(series_uid) == stamp:
                 continue
             watched = self._watched.get(series_uid)
@@ -130,25 +160,26 @@ class Assembler:
             heard = self._archives.answer(series_uid)
             before = (watched.stamp, watched.associations, watched.archive)
             watched.asked = series_uid in asked
-            if before != (stamp, associations, heard) or now >= watched.look_again_at or watched.asked:
+            if before != (stamp, associations, heard) or steady >= watched.look_again_at or watched.asked:
+                if watched.stamp not in ("", stamp):
+                    watched.quiet_since = self._looked_at
                 watched.stamp, watched.associations, watched.archive = stamp, associations, heard
-                self._look(series_uid, watched, now)
-        self._gather(now)
+                self._look(series_uid, watched, now, steady)
 
     def _forget_all_but(self, there: Collection[str]) -> None:
         """Wait no longer for series whose folders somebody removed."""
         for series_uid in self._watched.keys() - set(there):
             gone = self._watched.pop(series_uid)
-            self._to_gather |= {one.study_instance_uid: 0.0 for one in gone.instances.values()}
+            self._to_gather |= {one.study_instance_uid: float("-inf") for one in gone.instances.values()}
 
-    def _gather(self, now: float) -> None:
+    def _gather(self, steady: float) -> None:
         """Gather images of studies; after all series were looked at, so that every one that grows is known."""
-        for study_uid in [uid for uid, look_at in self._to_gather.items() if look_at <= now]:
+        for study_uid in [uid for uid, look_at in self._to_gather.items() if look_at <= steady]:
             try:
                 self._gatherer.gather(study_uid, self._growing(study_uid))
             except Exception as error:  # the stage's loop: one study must not hold up the others
                 self._log("images cannot be gathered", study=study_uid, fault=type(error).__name__, at=place_of(error))
-                self._to_gather[study_uid] = now + _AFTER_A_FAULT_S
+                self._to_gather[study_uid] = steady + _AFTER_A_FAULT_S
             else:
                 del self._to_gather[study_uid]
 
@@ -189,8 +220,8 @@ class Assembler:
                     self._watched.setdefault(series_uid, _Watched())
             self._seen_association = latest
 
-    def _look(self, series_uid: str, watched: _Watched, now: float) -> None:
-        verdict = self._judge(series_uid, watched, now)
+    def _look(self, series_uid: str, watched: _Watched, now: float, steady: float) -> None:
+        verdict, judged_at = self._judge(series_uid, watched, now, steady)
         instances, associations = tuple(watched.instances.values()), watched.associations
         known: Row = {
             "stamp": watched.stamp,
@@ -211,8 +242,9 @@ class Assembler:
             known = {**known, "removed_at": None}
         match verdict:
             case Growing():
-                watched.look_again_at = verdict.look_again_at
-                facts = {"reason": verdict.waiting_for, "look_again_at": verdict.look_again_at}
+                wait_s = verdict.look_again_at - judged_at
+                watched.look_again_at = steady + wait_s
+                facts = {"reason": verdict.waiting_for, "look_again_at": now + wait_s}
                 self._ledger.note_series(series_uid, {**known, **facts, "state": SeriesState.RECEIVING})
                 return
             case Stalled():
@@ -230,11 +262,13 @@ class Assembler:
         self._settled[series_uid] = watched.stamp
         del self._watched[series_uid]
         if known["study_uid"] is not None:
-            self._to_gather[known["study_uid"]] = 0.0
+            self._to_gather[known["study_uid"]] = float("-inf")
 
-    def _judge(self, series_uid: str, watched: _Watched, now: float) -> Verdict:
+    def _judge(self, series_uid: str, watched: _Watched, now: float, steady: float) -> tuple[Verdict, float]:
+        """Give the verdict, and the time by which it was made."""
         try:
             self._read_new(series_uid, watched)
+            now = watched.now(now, steady)
             watched.removed = self._removed_of(series_uid)
             facts = SeriesFacts(
                 series_instance_uid=series_uid,
@@ -250,13 +284,13 @@ class Assembler:
             )
             policy = self._policy_of(facts)
             verdict = assess(facts, now, policy)
-            return self._asking(facts, verdict, policy, now) if isinstance(verdict, Growing) else verdict
+            return self._asking(facts, verdict, policy, now) if isinstance(verdict, Growing) else verdict, now
         except Exception as error:  # the stage's loop: one series that cannot be judged must not hold up the others
             fault = type(error).__name__
             self._log("series cannot be judged", series=series_uid, fault=fault, at=place_of(error))
             cause = error.strerror if isinstance(error, OSError) and error.strerror else fault
             reason = f"it cannot be judged ({cause}; see the log) and is looked at again and again"
-            return Growing(look_again_at=now + _AFTER_A_FAULT_S, waiting_for=reason)
+            return Growing(look_again_at=now + _AFTER_A_FAULT_S, waiting_for=reason), now
 
     def _removed_of(self, series_uid: str) -> RemovedImages | None:
         found = self._ledger.removed_images(series_uid)
@@ -319,6 +353,7 @@ class Assembler:
             # Of the first volume; each job names its own.
             "fingerprint": (routed[0][0] if routed else verdict.manifests[0]).fingerprint,
             "complete_at": now,
+            "study_uid": verdict.manifests[0].study_instance_uid,  # of the version that counts
         }
         if routed:
             self._accept(series_uid, judged, routed)

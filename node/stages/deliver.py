@@ -16,6 +16,8 @@ from node.stages.ports import Log, Queue, Row
 
 # An archive needs a moment until what it took is found; what it does not find so many times over is sent again.
 _FINDS_BEFORE_SENDING_AGAIN = 6
+# To be reached at all.
+_DESTINATION = "destination"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +64,50 @@ class Deliverer:
         self._log = log
 
     def __call__(self, job: str, destination: str, attempt: int) -> None:
-        """Make try number ``attempt``; does nothing if that try has been made."""
+        """Make try number ``attempt``, unless it has been made; then those of all else that is due there.
+
+        The engine begins a few tasks a second for each destination, and one that hangs takes its time for every try:
+        so what is due goes in one task, and who cannot be reached is called once for all that is due. The tasks of the
+        others find nothing left to do.
+        """
         row = self._ledger.delivery(job, destination)
-        if row is None or not is_under_way(row) or row["attempt"] != attempt:
-            return
+        fault = ""
+        if row is not None and is_under_way(row) and row["attempt"] == attempt:
+            fault = self._try(row)
+        self._go_on(destination if row is None else _called(row), fault)
+
+    def _try(self, row: Row) -> str:
+        """Make one try; gives why the destination cannot be reached, or nothing."""
         try:
             if row["state"] == DeliveryState.DELIVERED:
                 self._confirm(row)
-            else:
-                self._send(row)
+                return ""
+            return self._send(row)
         except TransitionError:
             # A person ended it, or asked for a try of its own, which finds out by itself what is there.
             self._log("delivery was moved meanwhile", **_fields(row))
+            return ""
+
+    def _go_on(self, called: str, fault: str) -> None:
+        """Send all that is due to a destination; while it cannot be reached, let it all wait for the same reason."""
+        made: set[tuple[str, str, int]] = set()
+        while due := [row for row in self._ledger.due_deliveries(called) if _key(row) not in made]:
+            for row in due:
+                made.add(_key(row))
+                fault = self._let_wait(row, fault) if fault else self._try(row)
+
+    def _let_wait(self, row: Row, fault: str) -> str:
+        """Let a delivery wait without a call of its own."""
+        try:
+            self._wait(row, fault, self._carrier.plan(row["destination"]), waits_for=_DESTINATION)
+        except (TransitionError, NodeError):
+            # A person moved it, or the configuration lost the destination: its own task says so.
+            self._log("delivery was moved meanwhile", **_fields(row))
+        return fault
 
     # Sending ---------------------------------------------------------------------------------------------------------
 
-    def _send(self, row: Row) -> None:
+    def _send(self, row: Row) -> str:
         outputs = {one["sop_instance_uid"]: one for one in self._ledger.outputs(row["job"])}
         offers = [[self._results / outputs[uid]["path"] for uid in offer] for offer in row["offers"]]
         started = self._now()
@@ -86,17 +116,19 @@ class Deliverer:
         except NodeError as error:
             # A destination that the configuration no longer has: a slip there must not lose a result.
             self._wait(row, error.reason, DeliveryPlan())
-            return
+            return ""
         try:
             receipts = self._carrier.store(_called(row), offers)
         except NodeError as error:
-            self._wait(row, error.reason, plan, waits_for=_waits_for(error))
+            waits_for = _waits_for(error)
+            self._wait(row, error.reason, plan, waits_for=waits_for)
+            return error.reason if waits_for else ""
         except OSError as error:
             self._wait(row, f"A stored result cannot be read: {error.strerror}.", plan)
         else:
-            self._conclude(
-                row, receipts, plan, took_s=self._now() - started, said=_not_the_best(row, outputs, receipts)
-            )
+            said = _not_the_best(row, outputs, receipts)
+            self._conclude(row, receipts, plan, took_s=self._now() - started, said=said)
+        return ""
 
     def _conclude(
         self, row: Row, receipts: Sequence[StoreReceipt], plan: DeliveryPlan, *, took_s: float, said: str
@@ -234,8 +266,12 @@ def _called(row: Row) -> str:
     return str(row["via"] or row["destination"])
 
 
+def _key(row: Row) -> tuple[str, str, int]:
+    return row["job"], row["destination"], row["attempt"]
+
+
 def _waits_for(error: NodeError) -> str:
-    return "destination" if isinstance(error, UnreachableError) else ""
+    return _DESTINATION if isinstance(error, UnreachableError) else ""
 
 
 def _fields(row: Row) -> dict[str, object]:

@@ -19,6 +19,10 @@ class DeliveryLedger(Protocol):
         """Give one delivery's row, or None."""
         ...
 
+    def due_deliveries(self, called: str) -> Sequence[Row]:
+        """Give what is to be sent to a destination now, be it in another one's place; the oldest first, some."""
+        ...
+
     def outputs(self, job: str) -> Sequence[Row]:
         """Give the objects that a job made."""
         ...

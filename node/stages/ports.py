@@ -205,12 +205,8 @@ def all_of(enqueues: Sequence[Enqueue]) -> Enqueue:
 class SeriesFolder(Protocol):
     """The inbox as the assembler sees it."""
 
-    def series_uids(self) -> Sequence[str]:
-        """Name every series with at least one durable instance."""
-        ...
-
-    def stamp(self, series_uid: str) -> str:
-        """Give a text that changes whenever an instance is added."""
+    def stamps(self) -> Mapping[str, str]:
+        """Give every series with at least one durable instance, with a text that changes when one is added."""
         ...
 
     def file_names(self, series_uid: str) -> Sequence[str]:
@@ -384,6 +380,10 @@ class SteeringLedger(Protocol):
 
     def series(self, series_uid: str) -> Row | None:
         """Give one series' row, or None."""
+        ...
+
+    def outputs(self, job: str) -> Sequence[Row]:
+        """Give the objects that a job made."""
         ...
 
     def deliveries_of(self, job: str) -> Sequence[Row]:

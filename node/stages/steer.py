@@ -1,5 +1,6 @@
 """Steer: what a person asks of jobs and deliveries, each a step along the table of states and one transaction."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Steering:
     def retry(self, row: Row, destination: str = "") -> list[Steered]:
         """Take a job up again that ended without objects; of one that has them, what was not delivered."""
         if row["state"] in _JOBS_TO_RETRY and not destination:
+            self._refuse_without_images(row)
             return [self._requeue(row, Priority(row["priority"]), "tried again")]
         self._refuse_without_objects(row)
         found = self._deliveries(row, _DELIVERIES_TO_RETRY, destination)
@@ -134,9 +136,7 @@ class Steering:
 
     def rerun(self, row: Row, model: str = "") -> list[Steered]:
         """Contour the images of a job anew, as a run of its own with objects of its own; it supersedes the job."""
-        series = self._ledger.series(row["series_uid"])
-        if series is not None and series["removed_at"] is not None:
-            raise InputError("Its images were removed after their results were delivered.", "Send them again.")
+        self._refuse_without_images(row)
         former = [one for one in self._ledger.all_jobs() if one["series_uid"] == row["series_uid"]]
         new = run_again(row, former, self._routes.get(row["route"]), model or row["model"])
         superseded = {row["job"]: new["job"]} if new["model"] == row["model"] else {}
@@ -180,6 +180,17 @@ class Steering:
     def _refuse_without_objects(self, row: Row) -> None:
         if not self._sent(row):
             raise RefusedError(f"Job {short_id(row['job'])} is {row['state']}: it has no objects to send.")
+        if any(one["removed_at"] is not None for one in self._ledger.outputs(row["job"])):
+            remedy = "`delineate rerun` contours anew where its images are there still; else send them again."
+            raise RefusedError(
+                f"The results of job {short_id(row['job'])} were removed (retention.results_days).", remedy
+            )
+
+    def _refuse_without_images(self, row: Row) -> None:
+        series = self._ledger.series(row["series_uid"])
+        if series is not None and series["removed_at"] is not None:
+            on = time.strftime("%Y-%m-%d", time.localtime(series["removed_at"]))
+            raise InputError(f"Job {short_id(row['job'])}: its images were removed on {on}.", "Send them again.")
 
     def _move(self, row: Row, state: JobState, facts: Mapping[str, Any], enqueue: Any = None) -> None:
         with _one_at_a_time(row):

@@ -61,7 +61,7 @@ class Machine(RunningNode):
 
 
 class Site:
-    """A machine that receives and dispatches, two that contour, and a destination."""
+    """A machine that receives and dispatches, two that contour, of which one could dispatch, too, and a destination."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.folder = folder
@@ -69,7 +69,10 @@ class Site:
         self.database = server.new_database()
         self.tps = FakeDestination()
         self.door = self._machine("door", "receiver", "dispatcher")
-        self.workers = {name: self._machine(name, "contourer") for name in ("first", "second")}
+        self.workers = {
+            "first": self._machine("first", "contourer", "dispatcher"),
+            "second": self._machine("second", "contourer"),
+        }
 
     def _machine(self, name: str, *roles: str) -> Machine:
         return Machine(self.folder / name, *roles, database=self.database, destination_port=self.tps.address.port)
@@ -187,3 +190,19 @@ def test_a_server_that_restarts_while_a_job_runs_costs_no_result(site: Site) -> 
     site.server.start()
 
     assert site.received_once(site.wait_until_delivered(images))
+
+
+def leader_of(status: dict[str, Any]) -> set[str]:
+    return {one["machine"] for one in status["workers"] if one["doing"] == "leads" and one["seen_s"] < 5}
+
+
+def test_another_machine_dispatches_when_the_one_that_did_is_killed(site: Site) -> None:
+    images = site.send("dispatched")
+    (leader,) = leader_of(site.door.wait_until(lambda status: len(leader_of(status)) == 1))
+    machine = site.door if leader == "door" else site.workers[leader]
+
+    machine.kill_role("dispatcher")
+
+    job = site.wait_until_delivered(images)
+    site.door.wait_until(lambda status: leader_of(status) - {leader})
+    assert site.received_once(job)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -96,10 +96,15 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
 
 def require(program: str) -> None:
     if shutil.which(program) is None:
-        message = f"not installed: {program} (README.md names its package)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent(program)
+
+
+def absent(what: str) -> NoReturn:
+    """Skip, saying what is not installed; fail in CI."""
+    message = f"not installed: {what} (README.md names its package)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def errors_in(said: str) -> list[str]:
@@ -251,7 +256,7 @@ def test_orthanc_receives_and_keeps_the_results(tmp_path: Path) -> None:
 
 @contextmanager
 def orthanc(folder: Path, more_settings: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Any]]:
-    port, http_port = free_port(), free_port()
+    port, http_port = free_port(), (more_settings or {}).get("HttpPort", free_port())
     settings = {
         "StorageDirectory": str(folder / "orthanc"),
         "IndexDirectory": str(folder / "orthanc"),

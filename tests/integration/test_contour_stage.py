@@ -211,6 +211,16 @@ def test_a_job_done_again_makes_the_same_bytes() -> None:
     assert first.written == second.written
 
 
+def test_another_try_never_writes_over_what_the_one_before_may_still_write() -> None:
+    first, second = World(), World(attempt=2, state=JobState.WAITING)
+
+    first.contourer()(JOB, 1)
+    second.contourer()(JOB, 2)
+
+    assert first.written.keys().isdisjoint(second.written)
+    assert sorted(first.written.values()) == sorted(second.written.values())
+
+
 @pytest.mark.parametrize("state", [JobState.CONTOURED, JobState.DECLINED, JobState.FAILED, JobState.QUARANTINED])
 def test_a_job_that_has_ended_is_left_alone(state: JobState) -> None:
     world = World(state=state)
@@ -261,6 +271,7 @@ def test_a_job_that_is_cancelled_at_its_last_step_delivers_nothing() -> None:
 
     assert world.states == [JobState.CONTOURING]
     assert world.enqueued == []
+    assert not world.written
     assert any(line.startswith("job was taken back") for line in world.lines)
 
 

@@ -1,5 +1,6 @@
 """What the engine lost or gave up is enqueued again, or failed with the reason; nothing else is touched."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from node.adapters.ledger import Ledger
 from node.adapters.tables import is_postgresql
 from node.config import load
 from node.domain.jobs import DeliveryState, JobState
-from node.queueing import QUEUES, contour_task, deliver_task, reconcile
+from node.queueing import QUEUES, contour_task, deliver_task, reconcile, try_what_waits_for_a_former_clock
 from tests.unit.test_ledger import FACTS, JOB, SERIES, enqueue_nothing
 
 KEY: str = JOB["job"]
@@ -83,6 +84,28 @@ def test_a_job_whose_task_failed_is_tried_anew_later(engine: Engine, status: str
     assert engine.tasks.status_of(following) == {following[0]: "DELAYED"}
 
 
+def test_a_job_whose_task_ended_without_it_is_tried_anew(engine: Engine) -> None:
+    engine.reconcile()
+    engine.ledger.move_job(KEY, JobState.CONTOURING)
+    engine.set_status(contour_task(KEY, 1).key, "SUCCESS")
+
+    engine.reconcile()
+
+    assert (engine.job()["state"], engine.job()["attempt"]) == (JobState.WAITING, 2)
+
+
+def test_a_job_whose_task_ended_well_is_left_alone(engine: Engine) -> None:
+    engine.reconcile()
+    unfinished = engine.ledger.unfinished_jobs()
+    engine.finish()
+    engine.set_status(contour_task(KEY, 1).key, "SUCCESS")
+    engine.ledger.unfinished_jobs = lambda: unfinished  # type: ignore[method-assign]
+
+    engine.reconcile()
+
+    assert engine.job()["state"] == JobState.CONTOURED
+
+
 def test_a_job_whose_task_fails_again_and_again_fails_with_the_number(engine: Engine) -> None:
     for attempt in range(1, 7):
         engine.reconcile()
@@ -132,3 +155,31 @@ def test_a_job_and_its_task_are_there_together_or_not_at_all(engine: Engine) -> 
     engine.ledger.accept_series(SERIES, FACTS, [], [other], lambda connection: engine.tasks.enqueue(connection, task))
     assert engine.ledger.job(other["job"]) is not None
     assert engine.tasks.status_of([task.key]) == {task.key: "ENQUEUED"}
+
+
+@pytest.mark.parametrize(("put_back_s", "state"), [(3600.0, JobState.QUEUED), (0.0, JobState.WAITING)])
+def test_a_job_that_waits_is_tried_at_once_when_the_clock_was_put_back(
+    engine: Engine, put_back_s: float, state: JobState
+) -> None:
+    engine.reconcile()
+    engine.ledger.move_job(KEY, JobState.CONTOURING)
+    engine.ledger.postpone_job(KEY, {"attempt": 2, "reason": "The disk is low."}, enqueue_nothing)
+
+    for _ in range(2):
+        try_what_waits_for_a_former_clock(engine.ledger, engine.tasks, time.time() - put_back_s)
+
+    assert (engine.job()["state"], engine.job()["reason"]) == (state, "The disk is low.")
+    task = contour_task(KEY, 3).key
+    assert engine.tasks.status_of([task]) == ({task: "ENQUEUED"} if put_back_s else {})
+
+
+@pytest.mark.parametrize("put_back_s", [3600.0, 0.0])
+def test_a_delivery_that_waits_is_tried_at_once_when_the_clock_was_put_back(engine: Engine, put_back_s: float) -> None:
+    engine.finish()
+    engine.ledger.move_delivery(KEY, "tps", DeliveryState.WAITING, {"attempt": 2, "reason": "down"}, None)
+
+    for _ in range(2):
+        try_what_waits_for_a_former_clock(engine.ledger, engine.tasks, time.time() - put_back_s)
+
+    task = deliver_task(KEY, "tps", 3).key
+    assert engine.tasks.status_of([task]) == ({task: "ENQUEUED"} if put_back_s else {})

@@ -52,7 +52,7 @@ class Running:
 
     def stored(self) -> list[Path]:
         """Give every stored file."""
-        series = self.inbox.series_uids()
+        series = list(self.inbox.stamps())
         return [self.inbox.path(uid, name) for uid in series for name in self.inbox.file_names(uid)]
 
     def everything(self) -> list[str]:
@@ -207,7 +207,7 @@ def test_no_uid_leads_out_of_the_inbox(node: Running, keyword: str, escape: str)
 
     assert answer.Status == 0xC000
     assert "is not a UID" in answer.ErrorComment
-    assert node.inbox.series_uids() == []
+    assert list(node.inbox.stamps()) == []
     assert len(node.everything()) == 2
     assert all(name.startswith("inbox/rejected/") for name in node.everything())
 

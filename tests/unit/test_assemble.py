@@ -10,6 +10,7 @@ import pytest
 from node.domain.instance import ReceivedInstance
 from node.domain.jobs import Priority, SeriesState
 from node.domain.routing import Route
+from node.stages.assemble import Assembler
 from tests.assembling import ROUTE, SERIES, World
 
 
@@ -321,3 +322,57 @@ class TwoSeries(World):
         if path.parts[0] == BROKEN and self.fault is not None:
             raise self.fault
         return super().read(path)
+
+
+def grown(world: World, assembler: Assembler, *, last_at: float) -> None:
+    """Let the last slice of a series come while the assembler looks every second, by a clock that is right."""
+    world.endings = ["aborted"]  # waited for a minute
+    late = dict(list(world.files.items())[-1:])
+    for name in late:
+        del world.files[name]
+    assembler.tick(101.0, 1.0)
+    for one in late.values():
+        assert isinstance(one, ReceivedInstance)
+        world.add(replace(one, received_at=last_at))
+
+
+def test_a_clock_that_is_put_forward_ends_no_series_that_is_being_sent() -> None:
+    world = World()
+    assembler = world.assembler()
+    grown(world, assembler, last_at=101.5)
+
+    assembler.tick(102.0 + 3600, 2.0)
+    at_once = world.rows[SERIES]["state"]
+    assembler.tick(160.0 + 3600, 60.0)
+    before = world.rows[SERIES]["state"]
+    assembler.tick(162.0 + 3600, 62.0)
+
+    assert (at_once, before) == (SeriesState.RECEIVING, SeriesState.RECEIVING)
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+
+
+@pytest.mark.parametrize("last_at", [101.5, 101.5 - 3600])
+def test_a_clock_that_is_put_back_holds_up_no_series(last_at: float) -> None:
+    world = World()
+    assembler = world.assembler()
+    grown(world, assembler, last_at=last_at)
+
+    assembler.tick(102.0 - 3600, 2.0)
+    before = world.rows[SERIES]["state"], world.rows[SERIES]["look_again_at"]
+    assembler.tick(162.0 - 3600, 62.0)
+
+    assert before[0] == SeriesState.RECEIVING
+    assert before[1] < 102.0 - 3600 + 61.0
+    assert world.rows[SERIES]["state"] == SeriesState.COMPLETE
+
+
+def test_a_series_that_lies_in_the_future_at_the_start_is_waited_for_no_longer_than_any_other() -> None:
+    world = World()
+    world.endings = ["aborted"]
+    assembler = world.assembler()
+
+    assembler.tick(100.0 - 3600, 1.0)
+    before = world.rows[SERIES]["state"]
+    assembler.tick(161.0 - 3600, 62.0)
+
+    assert (before, world.rows[SERIES]["state"]) == (SeriesState.RECEIVING, SeriesState.COMPLETE)

@@ -128,7 +128,7 @@ def test_images_and_results_go_in_their_time_and_status_can_say_when(world: Worl
     assert row["removed_at"] == SENT_AT + 8 * DAY_S
     assert [one["removed_at"] for one in world.ledger.outputs(job)] == [LATER]
     assert [one.name for one in (world.folder / "results").iterdir()] == [".removed"]
-    assert world.inbox.series_uids() == []
+    assert list(world.inbox.stamps()) == []
 
 
 def test_what_is_not_delivered_stays_however_low_the_disk(world: World) -> None:
@@ -346,9 +346,9 @@ def test_a_look_has_a_bound_and_says_that_there_is_more(world: World) -> None:
     more = clearer.tick(LATER)
 
     assert more
-    assert len(world.inbox.series_uids()) == 1
+    assert len(list(world.inbox.stamps())) == 1
     assert clearer.tick(LATER)
-    assert world.inbox.series_uids() == []
+    assert list(world.inbox.stamps()) == []
 
 
 def test_the_disk_is_measured_from_time_to_time_also_after_the_clock_was_put_back(world: World) -> None:

@@ -43,6 +43,9 @@ class FakeLedger:
     def delivery(self, job: str, destination: str) -> dict[str, Any] | None:
         return dict(self.row) if (job, destination) == (JOB, TPS) else None
 
+    def due_deliveries(self, called: str) -> Sequence[dict[str, Any]]:
+        return []
+
     def outputs(self, job: str) -> Sequence[dict[str, Any]]:
         return [
             {"sop_instance_uid": "1.1", "kind": "rtstruct", "form": "generic", "path": "results/rtstruct.dcm"},

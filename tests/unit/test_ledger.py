@@ -12,7 +12,7 @@ from node.adapters.database import open_database
 from node.adapters.ledger import Ledger
 from node.domain.errors import ResourceError, SetupError
 from node.domain.habits import LESSONS_REMEMBERED, Lesson
-from node.domain.jobs import DeliveryState, JobState, SeriesState
+from node.domain.jobs import DeliveryState, JobState, SeriesState, TransitionError
 
 SERIES = "1.2.3"
 FACTS: dict[str, Any] = {
@@ -262,3 +262,84 @@ def test_a_job_of_one_image_has_no_channels(ledger: Ledger) -> None:
     ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
 
     assert [job["channels"] for job in ledger.all_jobs()] == [[]]
+
+
+@pytest.fixture
+def two_workers(open_node_database: Callable[[], sa.Engine]) -> tuple[Ledger, Ledger]:
+    """Give the ledgers of two workers, and a job that the first was at when the second took it over."""
+    first, second = (
+        Ledger(open_node_database(), now=lambda: 1000.0, worker=name) for name in ("contourer@a", "contourer@b")
+    )
+    first.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
+    first.begin_job(JOB["job"], 1)
+    assert first.is_contoured(JOB["job"], 1)
+    second.begin_job(JOB["job"], 1)
+    return first, second
+
+
+LATE: dict[str, Callable[[Ledger], None]] = {
+    "finish": lambda late: late.finish_job(JOB["job"], {}, [], {"tps": []}, enqueue_nothing),
+    "fail": lambda late: late.move_job(JOB["job"], JobState.FAILED, reason="late"),
+    "wait": lambda late: late.postpone_job(JOB["job"], {"attempt": 2}, enqueue_nothing),
+}
+
+
+@pytest.mark.parametrize("change", LATE.values(), ids=LATE)
+def test_a_worker_whose_job_was_taken_over_changes_nothing_of_it(
+    two_workers: tuple[Ledger, Ledger], change: Callable[[Ledger], None]
+) -> None:
+    late, present = two_workers
+
+    with pytest.raises(TransitionError):
+        change(late)
+    late.note_progress(JOB["job"], "late")
+
+    job = present.job(JOB["job"])
+    assert job is not None
+    assert (job["state"], job["worker"], job["attempt"], job["progress"]) == ("contouring", "contourer@b", 1, "")
+    assert present.all_deliveries() == []
+    assert (late.is_contoured(JOB["job"], 1), present.is_contoured(JOB["job"], 1)) == (False, True)
+
+
+@pytest.mark.parametrize("change", LATE.values(), ids=LATE)
+def test_a_worker_whose_job_is_at_another_attempt_changes_nothing_of_it(
+    ledger: Ledger, change: Callable[[Ledger], None]
+) -> None:
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [JOB], enqueue_nothing)
+    late = Ledger(ledger._database, worker="contourer@a")
+    late.begin_job(JOB["job"], 1)
+    ledger.postpone_job(JOB["job"], {"attempt": 2}, enqueue_nothing)
+
+    with pytest.raises(TransitionError):
+        change(late)
+
+    job = ledger.job(JOB["job"])
+    assert job is not None
+    assert (job["state"], job["attempt"]) == ("waiting", 2)
+
+
+def test_the_worker_that_has_a_job_finishes_it(two_workers: tuple[Ledger, Ledger]) -> None:
+    _, present = two_workers
+
+    assert [row["job"] for row in present.jobs_in_hands_of("contourer@b")] == [JOB["job"]]
+    present.finish_job(JOB["job"], {}, [], {"tps": []}, enqueue_nothing)
+
+    assert [row["state"] for row in present.all_deliveries()] == [DeliveryState.QUEUED]
+    assert present.jobs_in_hands_of("contourer@b") == []
+
+
+def test_an_attempt_that_is_over_is_not_begun(ledger: Ledger) -> None:
+    ledger.accept_series(SERIES, FACTS, [MANIFEST], [{**JOB, "attempt": 3}], enqueue_nothing)
+
+    with pytest.raises(TransitionError):
+        ledger.begin_job(JOB["job"], 2)
+
+
+def test_a_character_that_a_database_cannot_hold_loses_no_row(ledger: Ledger) -> None:
+    ledger.note_series(SERIES, {**FACTS, "reason": "what \0 a peer said", "evidence": ["in \0 JSON"]})
+    ledger.note_event("instance refused", "CT\0", "what \0 a peer said")
+
+    row = ledger.series(SERIES)
+    assert row is not None
+    assert (row["reason"], row["evidence"]) == ("what � a peer said", ["in \0 JSON"])
+    assert [one["text"] for one in ledger.events()] == ["what � a peer said"]

@@ -292,3 +292,24 @@ def test_the_report_that_there_are_no_contours_is_sent_again(world: World) -> No
     assert (done.job, done.destination) == (report, "tps")
     assert world.status_of(deliver_task(report, "tps", 2).key) == "ENQUEUED"
     assert world.job()["state"] == JobState.DECLINED
+
+
+def test_what_needs_images_that_were_removed_is_refused_with_the_day(world: World) -> None:
+    world.move(JobState.CONTOURING, JobState.FAILED)
+    world.ledger.note_series(SERIES, {**FACTS, "removed_at": 86_400.0 * 400})
+
+    for ask in (world.steering.retry, world.steering.rerun):
+        with pytest.raises(InputError, match=r"its images were removed on 1971-02-0\d"):
+            ask(world.job())
+    assert world.job()["state"] == JobState.FAILED
+
+
+def test_results_that_were_removed_are_not_sent_again(world: World) -> None:
+    world.finish(DeliveryState.DELIVERED)
+    (job,) = world.ledger.jobs_with_results(after=None, limit=9)
+    assert world.ledger.mark_results_removed(job)
+
+    with pytest.raises(RefusedError, match="were removed"):
+        world.steering.resend(world.job())
+
+    assert world.delivery()["state"] == DeliveryState.DELIVERED
