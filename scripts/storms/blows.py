@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import psutil
 
@@ -14,7 +15,8 @@ from scripts.storms.machine import SUPERVISOR, Machine
 
 EVERYTHING = "everything at once"
 # Whom it hits how often: a dead supervisor takes all others with it, and their start is most of a machine's work.
-_VICTIMS = {"receiver": 5, "contourer": 6, "dispatcher": 6, "collector": 2, SUPERVISOR: 1, EVERYTHING: 1}
+_VICTIMS = {"receiver": 5, "contourer": 5, "dispatcher": 5, "collector": 2, SUPERVISOR: 1, EVERYTHING: 1}
+_AIMS = 4
 # A death of these is, or may be, a setback of the job at work.
 _END_CONTOURERS = ("contourer", SUPERVISOR, EVERYTHING)
 
@@ -52,22 +54,23 @@ class Blows:
                 self._restart_database()
                 self.struck["database"] += 1
             return
-        machine = self._chance.choice(self._machines)
-        there = machine.processes()
-        wanted = self._chance.choices(list(_VICTIMS), list(_VICTIMS.values()))[0]
-        victims = [one for name, one in there.items() if wanted in (name, EVERYTHING)]
-        if self._kill(victims, wanted):
-            self.struck[wanted] += 1
+        there = self._chance.choice(self._machines).processes()
+        # Somebody who has not started again since the last blow cannot be hit: then somebody else is.
+        for wanted in self._chance.choices(list(_VICTIMS), list(_VICTIMS.values()), k=_AIMS):
+            victims = [one for name, one in there.items() if wanted in (name, EVERYTHING)]
+            if victims:
+                if self._kill(victims, wanted):
+                    self.struck[wanted] += 1
+                return
 
     def _kill(self, victims: Sequence[psutil.Process], name: str) -> bool:
         alive = [one for one in victims if _stopped(one)]
-        if name in _END_CONTOURERS and self._would_fail_a_job():
-            for one in alive:
-                one.resume()
-            return False
+        spare = name in _END_CONTOURERS and self._would_fail_a_job()
         for one in alive:
-            one.kill()
-        return bool(alive)
+            # It may be gone: with its supervisor, or by itself.
+            with suppress(psutil.NoSuchProcess):
+                (one.resume if spare else one.kill)()
+        return bool(alive) and not spare
 
     def _would_fail_a_job(self) -> bool:
         """Tell whether a job has had all the deaths but one after which the node fails it, as it says it does."""

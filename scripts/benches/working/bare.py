@@ -43,7 +43,9 @@ class Inline:
         """Put the contouring of a job on the list."""
         return lambda _connection: self.waiting.append(("contour", (job, attempt)))
 
-    def deliver(self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0) -> Enqueue:
+    def deliver(
+        self, job: str, destination: str, *, attempt: int = 1, delay_s: float = 0.0, via: str | None = None
+    ) -> Enqueue:
         """Put one try of a delivery on the list."""
         return lambda _connection: self.waiting.append(("deliver", (job, destination, attempt)))
 
