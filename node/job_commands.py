@@ -34,7 +34,10 @@ def jobs_command(
     """Print jobs with their deliveries, the latest first."""
     ledger = open_ledger(config)
     jobs = _wanted(Node(config=config), wanted) if wanted else ledger.all_jobs()
-    rows = [_told(row, ledger.deliveries_of(row["job"])) for row in jobs]
+    deliveries: dict[str, list[Row]] = {}
+    for delivery in sorted(ledger.all_deliveries(), key=lambda one: str(one["destination"])):
+        deliveries.setdefault(delivery["job"], []).append(delivery)
+    rows = [_told(row, deliveries.get(row["job"], [])) for row in jobs]
     rows = [row for row in rows if not unfinished or _needs_a_look(row)][:limit]
     if console is None:
         print(json.dumps(rows, indent=2, default=str))

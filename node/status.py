@@ -111,9 +111,10 @@ def _sender_lines(row: Row) -> Iterator[str]:
 
 def status_of(ledger: Ledger) -> dict[str, Any]:
     """Give what an open ledger knows, as JSON values; the latest first."""
+    outputs = ledger.all_outputs()
     return {
         "series": [_without(row, "stamp") for row in ledger.all_series()],
-        "jobs": [{**row, "outputs": ledger.outputs(row["job"])} for row in ledger.all_jobs()],
+        "jobs": [{**row, "outputs": outputs.get(row["job"], [])} for row in ledger.all_jobs()],
         "deliveries": ledger.all_deliveries(),
         "events": ledger.events(),
         "workers": ledger.workers(),

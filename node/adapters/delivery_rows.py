@@ -32,6 +32,13 @@ class DeliveryRows(Rows):
             .order_by(tables.output.c.kind, tables.output.c.form)
         )
 
+    def all_outputs(self) -> dict[str, list[Row]]:
+        """Give the objects of every job, by its key, in the order of `outputs`."""
+        found: dict[str, list[Row]] = {}
+        for row in self._rows(sa.select(tables.output).order_by(tables.output.c.kind, tables.output.c.form)):
+            found.setdefault(row["job"], []).append(row)
+        return found
+
     def delivery(self, job: str, destination: str) -> Row | None:
         """Give one delivery's row, or None."""
         rows = self._rows(

@@ -26,10 +26,14 @@ _NEW_COLUMNS: Mapping[int, Mapping[str, Mapping[str, str]]] = {
             "superseded_by": "TEXT",
         },
         "output": {"removed_at": "FLOAT"},
-        "delivery": {"via": "TEXT", "confirmation": "JSON DEFAULT '{}' NOT NULL", "confirmed_at": "FLOAT"},
+        "delivery": {
+            "via": "TEXT",
+            "confirmation": "JSON DEFAULT '{}' NOT NULL",
+            "confirmed_at": "FLOAT",
+            "waits_for": "TEXT DEFAULT '' NOT NULL",
+            "alarmed_at": "FLOAT",
+        },
     },
-    3: {"delivery": {"waits_for": "TEXT DEFAULT '' NOT NULL", "alarmed_at": "FLOAT"}},
-    4: {"schema": {"folder": "TEXT DEFAULT '' NOT NULL"}},
 }
 
 # Statements of a version, after its columns.
@@ -47,10 +51,9 @@ _STATEMENTS: Mapping[int, tuple[str, ...]] = {
         "DROP TABLE association_1",
         "CREATE TABLE worker (name TEXT NOT NULL PRIMARY KEY, machine TEXT NOT NULL, role TEXT NOT NULL, "
         "pid INTEGER NOT NULL, started_at FLOAT NOT NULL, seen_at FLOAT NOT NULL, doing TEXT DEFAULT '' NOT NULL)",
-        "CREATE TABLE schema (version INTEGER NOT NULL PRIMARY KEY, made_by TEXT NOT NULL)",
+        "CREATE TABLE schema (version INTEGER NOT NULL PRIMARY KEY, made_by TEXT NOT NULL, "
+        "folder TEXT DEFAULT '' NOT NULL)",
         "INSERT INTO schema (version, made_by) VALUES (2, '')",
-    ),
-    3: (
         "CREATE TABLE removal (series_uid TEXT NOT NULL PRIMARY KEY, file_names JSON NOT NULL, "
         "association INTEGER NOT NULL)",
         "CREATE TABLE disk (at FLOAT NOT NULL PRIMARY KEY, free BIGINT NOT NULL, images BIGINT NOT NULL, "
