@@ -269,7 +269,8 @@ def _pool(destination: WebDestination, timeout_s: float, patience_s: float | Non
     return urllib3.PoolManager(
         retries=False,
         timeout=urllib3.Timeout(connect=timeout_s, read=patience_s or timeout_s),
-        ssl_context=destination.tls or ssl.create_default_context(),
+        # None: urllib3's own, TLS 1.2 or newer, which trusts the system's authorities.
+        ssl_context=destination.tls,
     )
 
 
