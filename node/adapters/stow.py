@@ -1,6 +1,11 @@
-"""DICOMweb as a destination: Store Transaction (STOW-RS, PS3.18 10.5) of Part 10 files, streamed as they are."""
+"""DICOMweb as a destination: Store Transaction (STOW-RS, PS3.18 10.5) of Part 10 files, streamed.
+
+They go as they are, but what is in Implicit VR, which web services must not use (PS3.18 8.7.3), goes in Explicit VR.
+Where that would turn contours into UN, which nobody could load, it stays as it is: servers take it.
+"""
 
 import base64
+import io
 import json
 import secrets
 import ssl
@@ -25,6 +30,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from node.dicom.explicit_vr import in_explicit_vr
 from node.domain.delivery import StoreReceipt, meaning_of
 from node.domain.errors import InputError, PeerError, SetupError, UnreachableError
 
@@ -32,6 +38,7 @@ from node.domain.errors import InputError, PeerError, SetupError, UnreachableErr
 _STORED, _FAILED = "00081199", "00081198"
 _CLASS, _INSTANCE, _WARNING_REASON, _FAILURE_REASON = "00081150", "00081155", "00081196", "00081197"
 _JSON = "application/dicom+json"
+_IMPLICIT_VR_LITTLE_ENDIAN, _EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 # How much a destination must take per second before we call it silent: a slow WAN link.
 _SLOWEST_BYTES_PER_S = 250_000
 _PIECE_BYTES = 256 * 1024
@@ -130,6 +137,8 @@ def store_at(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     path: Path
+    # What is sent in the file's place; None: the file.
+    encoded: bytes | None
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -164,6 +173,8 @@ class _Body:
     def __init__(self, parts: Sequence[_Part]) -> None:
         self.boundary = f"delineate-{secrets.token_hex(16)}"
         self._parts = parts
+        # Without the parameter transfer-syntax, which is optional and which the file says itself: Orthanc 1.10 leaves
+        # out a part that has it, and answers 200.
         self._head = f"--{self.boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         self._tail = f"--{self.boundary}--\r\n".encode()
 
@@ -175,7 +186,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         for part in self._parts:
             yield self._head
-            with part.path.open("rb") as file:
+            with io.BytesIO(part.encoded) if part.encoded is not None else part.path.open("rb") as file:
                 while piece := file.read(_PIECE_BYTES):
                     yield piece
             yield b"\r\n"
@@ -185,12 +196,14 @@ class _Body:
 def _read_part(path: Path) -> _Part:
     try:
         meta = read_file_meta_info(path)
+        encoded = in_explicit_vr(path.read_bytes()) if meta.TransferSyntaxUID == _IMPLICIT_VR_LITTLE_ENDIAN else None
         return _Part(
             path=path,
+            encoded=encoded,
             sop_class_uid=str(meta.MediaStorageSOPClassUID),
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-            transfer_syntax_uid=str(meta.TransferSyntaxUID),
-            byte_count=path.stat().st_size,
+            transfer_syntax_uid=str(meta.TransferSyntaxUID) if encoded is None else _EXPLICIT_VR_LITTLE_ENDIAN,
+            byte_count=path.stat().st_size if encoded is None else len(encoded),
         )
     except (InvalidDicomError, AttributeError) as error:
         raise InputError(f"{path.name} is not a DICOM file with File Meta Information.") from error
@@ -202,14 +215,13 @@ def _statuses(
     """Give each object's status by its SOP Instance UID.
 
     PS3.18 10.5.3: 200 says that all are stored, 202 that some are, 409 that none is; which, and why, says the content.
+    What it does not name is not stored, whatever the status: that is what a server says that read no part.
     """
     _refuse_gateways(destination, http_status)
     if http_status in (401, 403):
         raise _not_let_in(destination, http_status)
     told = _told(content)
     missing = [part for part in parts if part.sop_instance_uid not in told]
-    if missing and http_status == 200:
-        return {**{part.sop_instance_uid: 0x0000 for part in missing}, **told}
     if missing and http_status == 415:
         return {part.sop_instance_uid: _SOP_CLASS_NOT_SUPPORTED for part in parts}
     if missing and http_status in _OUT_OF_RESOURCES:
@@ -257,7 +269,8 @@ def _pool(destination: WebDestination, timeout_s: float, patience_s: float | Non
     return urllib3.PoolManager(
         retries=False,
         timeout=urllib3.Timeout(connect=timeout_s, read=patience_s or timeout_s),
-        ssl_context=destination.tls or ssl.create_default_context(),
+        # None: urllib3's own, TLS 1.2 or newer, which trusts the system's authorities.
+        ssl_context=destination.tls,
     )
 
 

@@ -1,5 +1,6 @@
 """STOW-RS to Orthanc's DICOMweb plugin, and to an origin server that answers as told."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 
 from node.adapters.stow import WebDestination, probe, store_at
@@ -18,7 +20,7 @@ from node.adapters.tls import ClientIdentity, ServerIdentity, client_context, se
 from node.domain.errors import InputError, PeerError, SetupError, UnreachableError
 from tests.acceptance.test_peers import absent, orthanc, require
 from tests.acceptance.test_tls import Authority
-from tests.fakes import LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET, SEGMENTATION, free_port
+from tests.fakes import EXPLICIT, IMPLICIT, LABEL_MAP_SEGMENTATION, RT_STRUCTURE_SET, SEGMENTATION, free_port
 from tests.integration.test_storage_scu import object_file
 
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -138,6 +140,25 @@ def test_files_go_out_byte_for_byte_in_one_message_of_known_length(origin: Origi
     assert 'type="application/dicom"' in headers["Content-Type"]
 
 
+def test_contours_go_in_explicit_vr_unless_that_would_make_them_unreadable(origin: Origin, tmp_path: Path) -> None:
+    long = object_file(tmp_path, RT_STRUCTURE_SET)  # a Contour Data of 80,000 bytes
+    short = object_file(tmp_path, RT_STRUCTURE_SET, "short")
+    dataset = dcmread(short)
+    dataset.ROIContourSequence[0].ContourSequence[0].ContourData = ["-123.45"] * 9
+    dataset.save_as(short)
+
+    origin.answer = answer([item(long), item(short)])
+    as_it_is, converted = send(origin.url, [long, short])
+
+    assert (as_it_is.transfer_syntax_uid, converted.transfer_syntax_uid) == (IMPLICIT, EXPLICIT)
+    sent_long, sent_short = origin.parts()
+    assert sent_long == long.read_bytes()
+    read = dcmread(io.BytesIO(sent_short))
+    assert read.file_meta.TransferSyntaxUID == EXPLICIT
+    assert read == dcmread(short)
+    assert read.ROIContourSequence[0].ContourSequence[0]["ContourData"].VR == "DS"
+
+
 def test_each_object_has_the_answer_that_is_its_own(origin: Origin, files: list[Path]) -> None:
     origin.status = 202
     origin.answer = answer([item(files[0], "00081196", 0xB000)], [item(files[1], "00081197", 0xA900)])
@@ -154,8 +175,12 @@ def test_who_lacks_room_is_sent_again_later(origin: Origin, files: list[Path]) -
     assert {(one.status, one.worth_retrying) for one in send(origin.url, files)} == {(0xA700, True)}
 
 
-def test_success_without_details_is_success(origin: Origin, files: list[Path]) -> None:
-    assert [one.outcome for one in send(origin.url, files)] == ["stored", "stored"]
+@pytest.mark.parametrize("said", [None, {}, "<NativeDicomModel/>"])
+def test_a_success_that_names_no_object_is_none(origin: Origin, files: list[Path], said: Any) -> None:
+    origin.answer = said
+
+    with pytest.raises(PeerError, match="told nothing of 2 of 2"):
+        send(origin.url, files)
 
 
 def test_an_object_that_a_partial_success_says_nothing_of_is_no_success(origin: Origin, files: list[Path]) -> None:
@@ -214,6 +239,7 @@ def test_who_is_not_there_is_told_apart(files: list[Path]) -> None:
 
 def test_secrets_are_read_at_every_call_and_never_said(origin: Origin, files: list[Path], tmp_path: Path) -> None:
     token, login = tmp_path / "token", tmp_path / "login"
+    origin.answer = answer([item(path) for path in files])
     token.write_text("first\n")
     login.write_text("node:secret\n")
 
@@ -252,7 +278,7 @@ def test_a_server_is_spoken_to_by_tls_only_if_its_authority_is_ours(files: list[
     require("openssl")
     hospital, stranger = Authority.found(tmp_path / "hospital"), Authority.found(tmp_path / "stranger")
     key, certificate = hospital.issue("web")
-    made = Origin()
+    made = Origin(answer=answer([item(path) for path in files]))
     server = serving(made)
     server.socket = server_context(ServerIdentity(certificate=certificate, key=key)).wrap_socket(
         server.socket, server_side=True
