@@ -7,6 +7,7 @@ from typing import Any
 from pydicom import Dataset
 
 from node.adapters.storage_scu import store
+from node.domain.jobs import short_id
 from tests.acceptance.running import RunningNode, run_delineate
 from tests.acceptance.test_kill import phantom
 from tests.builders import save_series
@@ -43,7 +44,8 @@ def test_each_phase_of_a_series_is_delivered_and_a_later_one_alone(tmp_path: Pat
     (series,) = status["series"]
     assert [said.partition(" (")[0] for said in series["evidence"][:3]] == [f"volume {n} of 3" for n in (1, 2, 3)]
     assert sum(one.SOPClassUID == RT_STRUCTURE_SET for one in tps.received) == 3
-    assert all(f"volume {job['fingerprint'][:8]}: contoured" in people for job in status["jobs"])
+    said = [f"volume {job['fingerprint'][:8]}, job {short_id(job['job'])}: contoured" for job in status["jobs"]]
+    assert all(one in people for one in said)
     images = [images_of(one) for one in tps.received if one.SOPClassUID == RT_STRUCTURE_SET]
     assert [len(one) for one in images] == [8, 8, 8]
     assert len(set.union(*images)) == 24
