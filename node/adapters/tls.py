@@ -1,6 +1,7 @@
 """TLS by the BCP 195 profiles of PS3.15 B.9 and B.12: 1.2 or newer, forward secrecy, authenticated ciphers."""
 
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,9 @@ def server_context(identity: ServerIdentity) -> ssl.SSLContext:
     SetupError
         A file is missing or is not what it should be.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_TLS_1_2_CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    for file in (identity.certificate, identity.key, identity.client_ca):
-        if file is not None and not file.is_file():
-            raise SetupError(f"TLS: {file} is not there.", "Mend receiver.tls in the configuration.")
+    files = (identity.certificate, identity.key, identity.client_ca)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, files, "Mend receiver.tls in the configuration.")
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     _bear(context, identity.certificate, identity.key)
     if identity.client_ca is not None:
         _trust(context, identity.client_ca)
@@ -61,16 +58,23 @@ def client_context(identity: ClientIdentity) -> ssl.SSLContext:
     SetupError
         A file is missing or is not what it should be.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_TLS_1_2_CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    for file in (identity.ca, identity.certificate, identity.key):
-        if file is not None and not file.is_file():
-            raise SetupError(f"TLS: {file} is not there.", "Mend the destination's tls keys in the configuration.")
+    files = (identity.ca, identity.certificate, identity.key)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files, "Mend the destination's tls keys in the configuration.")
     _trust(context, identity.ca)
     if identity.certificate is not None and identity.key is not None:
         _bear(context, identity.certificate, identity.key)
+    return context
+
+
+def _context(protocol: int, files: Iterable[Path | None], remedy: str) -> ssl.SSLContext:
+    """Make a context by the profiles, and refuse files that are not there."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    for file in files:
+        if file is not None and not file.is_file():
+            raise SetupError(f"TLS: {file} is not there.", remedy)
     return context
 
 
