@@ -12,9 +12,8 @@ from pydicom.uid import UID, BasicTextSRStorage, ExplicitVRLittleEndian
 
 import node
 from node.dicom import wording
-from node.dicom.identity import date_and_time, derived_uid, inherit, moment
+from node.dicom.identity import date_and_time, derived_uid, file_meta_of, inherit, moment
 from node.domain.errors import InputError
-from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.notice import Notice
 
 # Where the results of other runs stand: above the numbers that scanners give.
@@ -61,7 +60,8 @@ def basic_text_sr(notice: Notice, source: Sequence[Dataset]) -> FileDataset:
     dataset.ConceptNameCodeSequence = [_code(TITLE)]
     dataset.ContinuityOfContent = "SEPARATE"
     dataset.ContentSequence = [*_observer(notice), *(_text("CONTAINS", *each) for each in sentences(notice).items())]
-    return _with_file_meta(dataset)
+    dataset.file_meta = file_meta_of(dataset, ExplicitVRLittleEndian)
+    return dataset
 
 
 def sentences(notice: Notice) -> Mapping[Concept, str]:
@@ -168,15 +168,3 @@ def _code(concept: Concept) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept
     return item
-
-
-def _with_file_meta(dataset: FileDataset) -> FileDataset:
-    """File Meta Information (PS3.10 7.1)."""
-    meta = dataset.file_meta
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return dataset

@@ -13,11 +13,13 @@ from datetime import date, datetime, timedelta, timezone
 from pydicom import DataElement, Dataset
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VM, tag_for_keyword
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException
 from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from node.domain.errors import InputError
+from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.series import SeriesManifest
 from node.domain.structures import Provenance
 
@@ -93,6 +95,18 @@ def result_uid(kind: str, manifest: SeriesManifest, provenance: Provenance, form
         *(one.fingerprint for one in provenance.channels[1:]),
         *((kind, form) if form else (kind,)),
     )
+
+
+def file_meta_of(dataset: Dataset, transfer_syntax_uid: UID) -> FileMetaDataset:
+    """Give the File Meta Information (PS3.10 7.1) of an object of ours."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = transfer_syntax_uid
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
 
 
 def headers_by_uid(manifest: SeriesManifest, source: Sequence[Dataset]) -> Mapping[str, Dataset]:

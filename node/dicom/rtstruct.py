@@ -14,15 +14,14 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 import node
 from node.dicom import wording
 from node.dicom.contour_encoding import encoded_contours, encoded_item
-from node.dicom.identity import date_and_time, headers_by_uid, inherit, moment, result_uid
+from node.dicom.identity import date_and_time, file_meta_of, headers_by_uid, inherit, moment, result_uid
 from node.domain.errors import InputError
 from node.domain.grid import Plane
-from node.domain.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.domain.profiles import RoiName
 from node.domain.series import SeriesManifest
 from node.domain.structures import Code, Provenance, Structure, StructureSet
@@ -276,14 +275,7 @@ def _code_item(code: Code) -> Dataset:
 
 
 def _with_file_meta(dataset: FileDataset) -> FileDataset:
-    """File Meta Information (PS3.10 7.1)."""
-    meta = dataset.file_meta
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    dataset.file_meta = file_meta_of(dataset, ImplicitVRLittleEndian)
     # Said to be in the encoding in which it is written, or pydicom would read all contours and write them anew.
     dataset.set_original_encoding(True, True, dataset._character_set)
     return dataset
