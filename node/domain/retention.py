@@ -17,13 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from node.domain.jobs import DeliveryState, JobState, SeriesState
+from node.domain.jobs import UNFINISHED_JOBS, DeliveryState, JobState, SeriesState
 
 DAY_S = 86_400.0
 # Also while the disk is low: what was just sent may be sent again, or grow.
 EARLIEST_S = 3600.0
 
-_UNFINISHED = frozenset({JobState.QUEUED, JobState.CONTOURING, JobState.WAITING})
 # Of a cancelled delivery a person has decided.
 _SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.CANCELLED})
 _LOOKED_INTO = frozenset({JobState.FAILED, JobState.QUARANTINED})
@@ -64,7 +63,7 @@ class JobFact:
     @property
     def is_unfinished(self) -> bool:
         """Tell whether the node itself has work left with it."""
-        return self.state in _UNFINISHED
+        return self.state in UNFINISHED_JOBS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
