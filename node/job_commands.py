@@ -23,7 +23,7 @@ from node.domain.jobs import (
 from node.opening import Node
 from node.stages.ports import Row
 from node.stages.steer import RefusedError, Steered, Steering
-from node.status import open_ledger
+from node.status import open_node
 
 _SETTLED = frozenset({JobState.SUPERSEDED, JobState.CANCELLED})
 
@@ -32,10 +32,15 @@ def jobs_command(
     config: Config, wanted: Sequence[str], *, unfinished: bool, limit: int, console: Console | None
 ) -> None:
     """Print jobs with their deliveries, the latest first."""
-    ledger = open_ledger(config)
-    jobs = _wanted(Node(config=config), wanted) if wanted else ledger.all_jobs()
+    node = open_node(config)
+    jobs: Sequence[Row]
+    if wanted:
+        with steering(node) as steers:
+            jobs = _found(steers, wanted)
+    else:
+        jobs = node.ledger.all_jobs()
     deliveries: dict[str, list[Row]] = {}
-    for delivery in sorted(ledger.all_deliveries(), key=lambda one: str(one["destination"])):
+    for delivery in sorted(node.ledger.all_deliveries(), key=lambda one: str(one["destination"])):
         deliveries.setdefault(delivery["job"], []).append(delivery)
     rows = [_told(row, deliveries.get(row["job"], [])) for row in jobs]
     rows = [row for row in rows if not unfinished or _needs_a_look(row)][:limit]
@@ -53,14 +58,14 @@ def steer_command(
     config: Config, wanted: Sequence[str], act: Callable[[Steering, Row], list[Steered]], console: Console | None
 ) -> None:
     """Do one thing to each job that is named."""
-    with steering(config) as steers:
+    with steering(open_node(config)) as steers:
         done = [one for row in _found(steers, wanted) for one in act(steers, row)]
     _print_done(done, console)
 
 
 def run_now_command(config: Config, wanted: Sequence[str], console: Console | None) -> None:
     """Let jobs, deliveries or growing series go at once."""
-    with steering(config) as steers:
+    with steering(open_node(config)) as steers:
         done = [one for each in wanted for one in _run_now(steers, each)]
     _print_done(done, console)
 
@@ -77,20 +82,13 @@ def _run_now(steers: Steering, wanted: str) -> list[Steered]:
 
 
 @contextmanager
-def steering(config: Config) -> Iterator[Steering]:
+def steering(node: Node) -> Iterator[Steering]:
     """Give what does a person's wishes, on the node's own ledger and queue, whether it runs or not."""
-    node = Node(config=config)
-    ledger = open_ledger(config)
+    routes = [route.route() for route in node.config.routes]
     try:
-        yield Steering(
-            ledger=ledger, queue=node.queue, routes=[route.route() for route in config.routes], now=time.time
-        )
+        yield Steering(ledger=node.ledger, queue=node.queue, routes=routes, now=time.time)
     finally:
         node.queue.tasks.close()
-
-
-def _wanted(node: Node, wanted: Sequence[str]) -> list[Row]:
-    return _found(Steering(ledger=node.ledger, queue=node.queue, routes=(), now=time.time), wanted)
 
 
 def _found(steers: Steering, wanted: Iterable[str]) -> list[Row]:

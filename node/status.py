@@ -45,7 +45,12 @@ def read_status(config: Config) -> dict[str, Any]:
 
 
 def open_ledger(config: Config) -> Ledger:
-    """Open the ledger of a node that runs or has run.
+    """Open the ledger of a node that runs or has run; raises as `open_node`."""
+    return open_node(config).ledger
+
+
+def open_node(config: Config) -> Node:
+    """Open what a node that runs or has run keeps.
 
     Raises
     ------
@@ -58,7 +63,7 @@ def open_ledger(config: Config) -> Ledger:
             f"There is no node's database in {node.data_dir}.",
             "Start the node (delineate serve), or name its configuration with --config.",
         )
-    return node.ledger
+    return node
 
 
 def read_senders(config: Config) -> list[dict[str, Any]]:
