@@ -60,7 +60,8 @@ STORE_STATUSES = (
         OUT_OF_RESOURCES,
         "Refused",
         "Out of resources",
-        "Less disk is free than `minimum_free_gb`, or the disk refused the file. Nothing is kept: send again later.",
+        "Less disk is free than `minimum_free_gb`, the data folder is gone, or the disk refused the file. Nothing is "
+        "kept: send again later.",
     ),
     StoreStatus(
         DOES_NOT_MATCH_SOP_CLASS,
