@@ -1,0 +1,1 @@
+"""How far contours agree with a reference: measures over structures, patients and their populations."""
