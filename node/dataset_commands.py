@@ -103,6 +103,8 @@ def _refuse_key(path: Path, out: Path | None) -> None:
         raise SetupError(
             f"--key {path} lies in the training set.", "Name a file elsewhere: it says whose the cases are."
         )
+    if not path.absolute().parent.is_dir():
+        raise SetupError(f"The folder of --key {path} does not exist.", "Make it, readable for you alone.")
     if path.exists():
         raise SetupError(f"{path} is there already.", "Name a new file for --key.")
 

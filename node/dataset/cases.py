@@ -91,10 +91,18 @@ def choose(
         except InputError as error:
             declined[uid] = error.reason
             continue
-        if chosen is not None:
+        if chosen is not None and _are_alike(chosen, found):
+            declined[uid] = "it says the same as another"
+        elif chosen is not None:
             return Choice(labelled=None, declined=declined | {chosen.structure_set_uid: _TIE, uid: _TIE})
-        chosen, newest = found, dated
+        else:
+            chosen, newest = found, dated
     return Choice(labelled=chosen, declined=declined)
+
+
+def _are_alike(one: Labelled, other: Labelled) -> bool:
+    # As an RT Structure Set and a Segmentation that were written together.
+    return one.volumes_cm3 == other.volumes_cm3 and np.array_equal(one.labels, other.labels)
 
 
 def why_not_of(facts: StructureSetFacts, volume: Volume) -> str:

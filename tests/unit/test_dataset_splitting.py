@@ -50,4 +50,4 @@ def test_shares_are_of_patients_and_training_never_goes_without(
 ) -> None:
     splits = list(split([str(each) for each in range(patients)], validation=validation, test=test).values())
 
-    assert tuple(splits.count(each) for each in ("train", "validation", "test")) == counts  # type: ignore[arg-type]
+    assert tuple(splits.count(each) for each in ("train", "validation", "test")) == counts
