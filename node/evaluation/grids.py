@@ -50,6 +50,11 @@ def grid_of_affine(affine_lps_mm: Floats, shape: Sequence[int]) -> Grid:
     return _grid(origins, across, down, shape[1], shape[2])
 
 
+def regular_grid(shape: Sequence[int], spacing_mm: Sequence[float]) -> Grid:
+    """Give an axial grid of a shape (slices, rows, columns) and a spacing between these, for who has no more."""
+    return grid_of_affine(np.diag([*spacing_mm[::-1], 1.0]), shape)
+
+
 def grid_of_frames(dataset: Dataset) -> Grid:
     """Give the grid of a Segmentation's own frames, with the planes between them that have none.
 

@@ -145,3 +145,27 @@ def test_torch_runs_the_network_that_the_bench_of_the_gpu_runs(
     assert json.loads(ours.stdout)["patches"] == 2
     scores = [np.load(tmp_path / f"scores {engine} {precision}.npy") for engine in ("ours", "torch")]
     assert np.abs(scores[0] - scores[1]).max() < (1e-4 if precision == "float32" else 0.05) * scores[1].std()
+
+
+def test_the_bench_of_evaluation_compares_ours_and_other_tools_with_known_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    results = tmp_path / "bench.json"
+
+    quick = ["--quick", "--without-monai"]
+    done = run([sys.executable, ROOT / "scripts/benches/evaluate.py", *quick, "--json", results])
+
+    if "Other tools cannot be installed" in done.stderr and os.environ.get("CI") != "true":
+        pytest.skip(done.stderr)
+    # Nothing of this depends on the machine: the bounds must hold.
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(results.read_text(encoding="utf-8"))
+    worst = {row["peer_name"]: 0.0 for row in rows if row["name"].startswith("mean surface distance")}
+    for row in rows:
+        if row["name"].startswith("mean surface distance"):
+            off = row["ours"] if row["peer_name"] is None else row["peer"]
+            worst[row["peer_name"]] = max(worst[row["peer_name"]], off)
+    assert worst[None] < 3
+    assert all(off > 10 for tool, off in worst.items() if tool is not None)
+    assert worst.keys() >= {None, "surface-distance", "MedPy", "SimpleITK"}

@@ -206,3 +206,22 @@ def test_openvino_is_measured_where_there_is_amx_and_held_against_nnunet(inferen
     assert (last.ours, last.peer, last.bound, last.holds) == (24.0, 130.0, 0.2, True)
     assert "no AMX" in inference.openvino_left_out("flags\t\t: fpu avx512f avx512_bf16 bmi1\n")
     assert "no AMX" not in (inference.openvino_left_out("flags\t\t: fpu amx_bf16 avx512f\n") or "")
+
+
+def test_errors_of_measures_are_in_percent_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHES))
+    bench = importlib.import_module("evaluate")
+    pairs = bench.every()[:1]
+    truth = pairs[0].truth
+    off = {measure: value * 1.1 for measure, value in truth.items()}
+
+    rows = bench.rows_of(pairs, bench.ours(pairs), {"tool": {pairs[0].name: {"hd95_mm": off["hd95_mm"]}}})
+
+    theirs = {row.name.partition(",")[0]: row.peer for row in rows if row.peer_name == "tool"}
+    own = {row.name.partition(",")[0]: row for row in rows if row.peer_name is None}
+    assert theirs == {"HD95": pytest.approx(10.0)}
+    assert own["HD95"].ours == pytest.approx(0, abs=1e-4)
+    assert own["mean surface distance"].bound == 3.0
+    assert own["surface Dice"].holds
+    # Of surface Dice it is the difference, in hundredths.
+    assert bench.error("surface_dice", 0.7, 0.75) == pytest.approx(5)

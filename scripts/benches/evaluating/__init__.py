@@ -1,0 +1,1 @@
+"""What `evaluate` measures, and how other tools measure it."""
