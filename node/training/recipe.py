@@ -61,7 +61,7 @@ class Recipe:
     steps: int = 20_000
     decay: float = 0.3
     # Steps from one look at the validation cases to the next, and looks without a better one that end the training.
-    check_every: int = 250
+    check_every: int = 500
     patience: int = 8
     # Of the running average of the weights, which is what is validated and kept.
     average: float = 0.998

@@ -15,6 +15,8 @@ from torch.nn import functional
 from node.training.plan import Plan, normalised
 from node.training.prepared import Prepared
 
+# Patches of which less than this part is brighter than air show no patient: they are background.
+_PATIENT = 0.01
 # Of the patch's side; so that its middle counts for more than its edges.
 _SIGMA = 1 / 8
 
@@ -47,11 +49,16 @@ def _blended(network: torch.nn.Module, image: torch.Tensor, plan: Plan, step: fl
     weights = _weights(patch, image.device)
     scores = torch.zeros((1, len(plan.organs) + 1, *padded.shape[2:]), device=image.device)
     total = torch.zeros(padded.shape[2:], device=image.device)
+    # Where no patch shows the patient.
+    scores[:, 0] = torch.finfo(torch.float32).tiny
+    bright = padded[0, 0] > (padded.amin() + padded.mean()) / 2
     with torch.inference_mode():
         for box in _boxes(tuple(padded.shape[2:]), patch, step):
+            if float(bright[box].float().mean()) < _PATIENT:
+                continue
             scores[(slice(None), slice(None), *box)] += network(padded[(slice(None), slice(None), *box)]) * weights
             total[box] += weights
-    scores /= total
+    scores /= total.clamp(min=torch.finfo(torch.float32).tiny)
     inner = [slice(each // 2, each // 2 + side) for each, side in zip(missing, shape, strict=True)]
     return scores[(slice(None), slice(None), *inner)]
 
