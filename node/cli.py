@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from node import DISCLAIMER, __version__, job_cli, model_cli
+from node import DISCLAIMER, __version__, dataset_cli, job_cli, model_cli
 from node.config import MOST_THREADS, Config, load
 from node.domain.errors import NodeError, SetupError
 from node.inference.devices import DeviceName
@@ -47,6 +47,7 @@ As a node:      delineate check --config node.toml; delineate serve --config nod
 app.add_typer(model_cli.app)
 app.add_typer(job_cli.app)
 app.command("train")(train_command)
+app.add_typer(dataset_cli.app)
 
 ConfigOption = Annotated[
     Path | None,

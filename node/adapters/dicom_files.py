@@ -124,6 +124,30 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     return headers
 
 
+def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
+    """Read some elements of a file's header.
+
+    Raises
+    ------
+    InputError
+        Not DICOM, or damaged.
+    OSError
+        The file cannot be opened or read.
+    """
+    with path.open("rb") as file:
+        try:
+            _check_prefix(file)
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+            _check_is_instance(header)
+        except UNREADABLE as error:
+            raise InputError(f"not readable as DICOM: {type(error).__name__}") from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise InputError("not readable as DICOM: it ends in the middle of a sequence") from error
+    return header
+
+
 def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[ReceivedInstance | Skipped]:
     """Read every DICOM file among files, folders with all that is below them, and ZIP archives.
 
@@ -145,7 +169,7 @@ def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[Receiv
     for given in inputs:
         if not given.exists():
             raise InputError(f"{given} does not exist.", "Name a DICOM file, a folder or a ZIP archive.")
-        for path in _files_below(given):
+        for path in files_below(given):
             if isinstance(path, Skipped):
                 yield path
             elif _is_archive(path):
@@ -156,7 +180,7 @@ def find_instances(inputs: Sequence[Path], unpack_into: Path) -> Iterator[Receiv
                 yield _found(path, shown_as=path)
 
 
-def _files_below(given: Path) -> list[Path | Skipped]:
+def files_below(given: Path) -> list[Path | Skipped]:
     """Give the files in a folder and all that is below it, in the order of their names, and folders that stay shut.
 
     Links to folders are followed, each folder is entered once: archives are often folders of links.

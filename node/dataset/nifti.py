@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.domain.errors import InputError, SetupError
+from node.domain.grid import Grid
+from node.domain.stack import ROUNDING_MM
 
 NEEDS_EXTRA = "Install it: pip install 'delineate[train]'."
+
+# What NIfTI says of a voxel's place may be so far off what the images say.
+OFF_AFFINE_MM = 0.25
 
 # RAS to LPS and back: the first two axes point the other way.
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -55,12 +60,62 @@ def read_nifti(path: Path) -> Image:
         raise InputError(f"{path} cannot be read as NIfTI: {error}", "Give a NIfTI file (.nii, .nii.gz).") from error
     if voxels.ndim != 3:
         raise InputError(f"{path} has {voxels.ndim} axes, not 3", "Give one image per file.")
-    present = nibabel.orientations.io_orientation(image.affine)
+    return turned_to_lps(Image(voxels=voxels.transpose(2, 1, 0), affine_lps_mm=_FLIP @ image.affine))
+
+
+def turned_to_lps(image: Image) -> Image:
+    """Turn axes until columns grow to the left, rows to the back, slices to the head, each to the nearest of these.
+
+    nnU-Net learns from the arrays as they are: of a feet-first patient, left would be right.
+    """
+    nibabel = _nibabel()
+    affine = _FLIP @ image.affine_lps_mm
+    present = nibabel.orientations.io_orientation(affine)
     wanted = nibabel.orientations.axcodes2ornt(("L", "P", "S"))
     turn = nibabel.orientations.ornt_transform(present, wanted)
-    affine = _FLIP @ image.affine @ nibabel.orientations.inv_ornt_aff(turn, voxels.shape)
+    voxels = image.voxels.transpose(2, 1, 0)
     turned = nibabel.orientations.apply_orientation(voxels, turn)
-    return Image(voxels=np.ascontiguousarray(turned.transpose(2, 1, 0)), affine_lps_mm=affine)
+    return Image(
+        voxels=np.ascontiguousarray(turned.transpose(2, 1, 0)),
+        affine_lps_mm=_FLIP @ affine @ nibabel.orientations.inv_ornt_aff(turn, voxels.shape),
+    )
+
+
+def affine_of(grid: Grid) -> NDArray[np.float64]:
+    """Give where the voxels of a stack lie, as NIfTI can say it: axes at right angles, planes at equal distances.
+
+    Returns
+    -------
+    Shape (4, 4), as `Image.affine_lps_mm`; no corner of a plane is further from it than `OFF_AFFINE_MM`.
+
+    Raises
+    ------
+    InputError
+        The stack is tilted, or too irregular.
+    """
+    between_slices, between_rows, between_columns = grid.spacing_mm
+    slices, rows, columns = grid.shape
+    # The nearest axes at right angles: direction cosines are rounded.
+    left, _, right = np.linalg.svd(grid.axis_directions())
+    axes = left @ right
+    if slices > 1:
+        between_slices = abs(float(grid.distances_mm[-1] - grid.distances_mm[0])) / (slices - 1)
+    steps = np.array([between_slices, between_rows, between_columns])[:, np.newaxis] * axes
+    index = np.arange(slices)
+    origin = (grid.positions_lps_mm - index[:, np.newaxis] * steps[0]).mean(axis=0)
+    off_mm = 0.0
+    for row, column in ((0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1)):
+        stated = grid.points_lps_mm(index, np.full(slices, row), np.full(slices, column))
+        regular = origin + index[:, np.newaxis] * steps[0] + row * steps[1] + column * steps[2]
+        off_mm = max(off_mm, float(np.linalg.norm(stated - regular, axis=1).max()))
+    if off_mm > OFF_AFFINE_MM:
+        why = f"gantry tilt of {grid.tilt_mm:.3f} mm each" if grid.tilt_mm > ROUNDING_MM else "irregular"
+        raise InputError(
+            f"planes lie up to {off_mm:.2f} mm off a straight, regular stack ({why}): NIfTI cannot hold it"
+        )
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = steps[::-1].T, origin
+    return affine
 
 
 def write_nifti(path: Path, image: Image) -> None:
@@ -75,6 +130,11 @@ def write_nifti(path: Path, image: Image) -> None:
     written = nibabel.Nifti1Image(image.voxels.transpose(2, 1, 0), _FLIP @ image.affine_lps_mm)
     written.header.set_xyzt_units("mm")
     nibabel.save(written, path)
+
+
+def require_nibabel() -> None:
+    """Raise SetupError at once, rather than after a long reading, where the library is missing."""
+    _nibabel()
 
 
 def _nibabel() -> Any:

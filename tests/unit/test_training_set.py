@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node.dataset.nifti import Image, read_nifti, write_nifti
+from node.dataset.nifti import Image, affine_of, read_nifti, turned_to_lps, write_nifti
 from node.dataset.raw import Case, TrainingSet, read_training_set, write_training_set
 from node.domain.errors import InputError, SetupError
+from node.domain.grid import Grid
+from tests.builders import grid
 
 
 def test_an_image_lies_where_its_affine_says_whatever_way_its_file_has_it(tmp_path: Path) -> None:
@@ -41,6 +43,36 @@ def test_what_is_written_is_read_by_others_in_their_frame(tmp_path: Path) -> Non
     # Column 0, row 2, slice 1: LPS 5, 7.6, 10.
     assert nibabel.affines.apply_affine(written.affine, place) == pytest.approx([-5, -7.6, 10])
     assert written.header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_stack_lies_where_its_planes_lie_or_is_refused() -> None:
+    stack = grid(orientation="oblique", slices=5)
+
+    affine = affine_of(stack)
+
+    # Column 7, row 3 of plane 4, by the equation of the standard.
+    (stated,) = stack.points_lps_mm(4, [3], [7])
+    assert affine @ (7, 3, 4, 1) == pytest.approx([*stated, 1], abs=1e-3)
+    # A third of a millimetre more from plane to plane: the ends are 0.66 mm off.
+    with pytest.raises(InputError, match=r"0\.66 mm off .*gantry tilt of 0\.330 mm each"):
+        affine_of(grid(slices=5, tilt_mm=0.33))
+    planes = stack.planes
+    with pytest.raises(InputError, match="irregular"):
+        affine_of(Grid(planes=(*planes[:2], *planes[3:])))
+
+
+def test_axes_are_turned_to_the_patients() -> None:
+    pytest.importorskip("nibabel")
+    voxels = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+    # Feet first: columns grow to the right, slices to the feet.
+    affine = np.array([[-0.8, 0, 0, 5], [0, 1.5, 0, 6], [0, 0, -3, 7], [0, 0, 0, 1.0]])
+
+    turned = turned_to_lps(Image(voxels=voxels, affine_lps_mm=affine))
+
+    assert np.array_equal(turned.voxels, voxels[::-1, :, ::-1])
+    # The last column and slice are first: 5 - 0.8, 7 - 3 · 3.
+    assert turned.affine_lps_mm[:3, 3] == pytest.approx([4.2, 6, -2])
+    assert turned.affine_lps_mm[:3, :3] == pytest.approx(np.diag([0.8, 1.5, 3]))
 
 
 def test_what_is_no_image_of_three_axes_is_refused(tmp_path: Path) -> None:
