@@ -10,7 +10,8 @@ from node.training.prepared import Prepared
 
 # A structure smaller than this part of the smallest contoured one, or so many times larger than the largest, is none.
 _SMALLER, _LARGER = 0.5, 1.6
-# In standard deviations of the cases' means, beyond their lowest and highest.
+# Means may lie so many of the cases' deviations beyond their lowest and highest, or as far as the organ's own voxels
+# deviate: an outline that is a little off takes some of what lies beside it.
 _FARTHER = 2.0
 # Where this part of the cases or more has the organ at an end of the scan, its size is the scan's.
 _CUT = 0.1
@@ -28,9 +29,11 @@ class OrganRange:
     cut: int
     # Smallest, median, largest.
     volume_cm3: tuple[float, float, float]
-    # Lowest and highest mean scanner value, and the deviation between cases.
+    # Lowest and highest mean scanner value, and its standard deviation between cases.
     mean_value: tuple[float, float]
     deviation: float
+    # Standard deviation of the voxels within a case, median of the cases.
+    spread: float
 
 
 def ranges_of(cases: Sequence[Prepared], organs: Sequence[str]) -> tuple[OrganRange, ...]:
@@ -47,7 +50,7 @@ def gates_of(ranges: Iterable[OrganRange]) -> tuple[Gate, ...]:
             continue
         is_cut = each.cut >= _CUT * each.cases
         low, _, high = each.volume_cm3
-        margin = _FARTHER * each.deviation
+        margin = max(_FARTHER * each.deviation, each.spread)
         sizes = "" if is_cut else f"{low:.1f} to {high:.1f} cm3 and "
         gates.append(
             Gate(
@@ -63,13 +66,15 @@ def gates_of(ranges: Iterable[OrganRange]) -> tuple[Gate, ...]:
 
 
 def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | None:
-    volumes, means, cut = [], [], 0
+    volumes, means, spreads, cut = [], [], [], 0
     for prepared in cases:
         mask = np.asarray(prepared.labels) == value
         if organ not in prepared.case.contoured or not mask.any():
             continue
         volumes.append(float(mask.sum() * np.prod(prepared.spacing_mm) / 1000))
-        means.append(float(np.asarray(prepared.image[0])[mask].mean()))
+        inside = np.asarray(prepared.image[0])[mask]
+        means.append(float(inside.mean()))
+        spreads.append(float(inside.std()))
         cut += bool(mask[0].any() or mask[-1].any())
     if not volumes:
         return None
@@ -80,4 +85,5 @@ def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | No
         volume_cm3=(min(volumes), float(np.median(volumes)), max(volumes)),
         mean_value=(min(means), max(means)),
         deviation=float(np.std(means)),
+        spread=float(np.median(spreads)),
     )
