@@ -8,12 +8,14 @@ call such a voxel either, and learns nothing of the difference (the marginal los
 import torch
 from torch.nn import functional
 
+# Organs are a hundredth of a patch: without a weight of their own it takes thousands of steps until one is found.
+_ORGAN = 10.0
 # Voxels that keep the Dice of a tiny organ from jumping.
 _SMOOTH = 1.0
 
 
 def masked_loss(scores: torch.Tensor, shares: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Give the loss of a batch.
+    """Give the loss of a batch; a voxel of an organ weighs ten times one of the background.
 
     Parameters
     ----------
@@ -26,8 +28,10 @@ def masked_loss(scores: torch.Tensor, shares: torch.Tensor, known: torch.Tensor)
     """
     logs = _marginal(functional.log_softmax(scores.float(), dim=1), known)
     inside = shares.sum(dim=1)
+    weight = 1 + (_ORGAN - 1) * shares[:, 1:].sum(dim=1)
     entropy = -(shares * logs * known[:, :, None, None, None]).sum(dim=1)
-    return entropy.sum() / inside.sum().clamp(min=1) + _dice_loss(logs.exp(), inside, shares, known)
+    mean = (entropy * weight).sum() / (inside * weight).sum().clamp(min=1)
+    return mean + _dice_loss(logs.exp(), inside, shares, known)
 
 
 def _marginal(logs: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

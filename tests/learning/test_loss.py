@@ -22,6 +22,16 @@ def test_what_was_contoured_is_asked_by_cross_entropy_and_dice() -> None:
     assert float(loss) == pytest.approx(math.log(4 / 3))
 
 
+def test_an_organ_weighs_more_than_the_background() -> None:
+    # Both are called organ 1 with probability 1/4: right of the first voxel, wrong of the second.
+    scores = voxels([math.log(3), math.log(3)], [0.0, 0.0])
+    shares = voxels([1.0, 0.0], [0.0, 1.0])
+
+    loss = masked_loss(scores, shares, torch.tensor([[True, True]]))
+
+    assert float(loss) == pytest.approx((math.log(4 / 3) + 10 * math.log(4)) / 11)
+
+
 def test_dice_is_that_of_probabilities_and_shares() -> None:
     # Four voxels of organ 1 and four of background, all with probability 3/4 and 1/4.
     right = math.log(3)
