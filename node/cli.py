@@ -23,6 +23,7 @@ from node.config import MOST_THREADS, Config, load
 from node.domain.errors import NodeError, SetupError
 from node.inference.devices import DeviceName
 from node.resources import shipped
+from node.training.commands import train_command
 
 app = typer.Typer(
     name="delineate",
@@ -45,6 +46,7 @@ As a node:      delineate check --config node.toml; delineate serve --config nod
 
 app.add_typer(model_cli.app)
 app.add_typer(job_cli.app)
+app.command("train")(train_command)
 app.add_typer(dataset_cli.app)
 app.add_typer(evaluate_cli.app)
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,10 @@ from tests.environments import UnavailableError, environment
 from tests.peer_readers import REQUIREMENTS
 from tests.postgres import Server, programs, running_server
 from tests.small_disk import SmallDisk, small_disk
+
+# They need torch, and run where that is: see tests/parity/test_learning.py.
+if importlib.util.find_spec("torch") is None:
+    collect_ignore = ["learning"]
 
 # The oldest that the extra `openvino` takes.
 OPENVINO = ("onnxruntime-ep-openvino==1.8.1",)

@@ -8,6 +8,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context
 
+from node.adapters.calling import keep_answers
 from node.domain.arrival import Arrival, Fragment, Reception, StoreAnswer
 
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -67,6 +68,7 @@ def _tried(port: int, kept: list[_Kept]) -> str | None:
     association = entity.associate("127.0.0.1", port, contexts=contexts)
     if not association.is_established:
         return "no association was established"
+    keep_answers(association)
     try:
         if association.send_c_echo().get("Status") != 0:
             return "C-ECHO was not answered"

@@ -9,19 +9,28 @@ from node.convert.parity import TIE, Comparison
 
 
 def model_card(
-    manifest: Manifest, networks: Sequence[NetworkParity], comparison: Comparison, remarks: Sequence[str]
+    manifest: Manifest,
+    networks: Sequence[NetworkParity],
+    comparison: Comparison,
+    remarks: Sequence[str],
+    report: str = "",
 ) -> str:
-    """Give the contents of ``MODEL_CARD.md``."""
-    return "\n".join(_lines(manifest, networks, comparison, remarks)) + "\n"
+    """Give the contents of ``MODEL_CARD.md``; ``report`` is what a training says of itself, in Markdown."""
+    return "\n".join(_lines(manifest, networks, comparison, remarks, report)) + "\n"
 
 
 def _lines(
-    manifest: Manifest, networks: Sequence[NetworkParity], comparison: Comparison, remarks: Sequence[str]
+    manifest: Manifest,
+    networks: Sequence[NetworkParity],
+    comparison: Comparison,
+    remarks: Sequence[str],
+    report: str,
 ) -> Iterator[str]:
     yield from (f"# {manifest.title}", "", f"Package `{manifest.name}`, version {manifest.version}.", "")
     for key in ("originator", "licence", "intended_use", "limits"):
         yield f"- {key.replace('_', ' ').capitalize()}: {getattr(manifest, key)}"
-    yield from ("", "How well it contours was not measured here; that belongs to a commissioning with own cases.", "")
+    unmeasured = "How well it contours was not measured here; that belongs to a commissioning with own cases."
+    yield from ("", report or unmeasured, "")
     yield from ("## Left to do", "", *[f"- {each}" for each in remarks or ("Nothing.",)], "")
     yield from ("## Origin", "", f"- {manifest.provenance.source}", f"- Made by {manifest.provenance.made_by}")
     yield f"- Made on {manifest.provenance.made_on}"

@@ -80,8 +80,8 @@ def import_nnunet_command(  # noqa: PLR0913, PLR0917 - one argument for each opt
     from node.convert.orientation import chosen_orientation  # noqa: PLC0415
 
     options = ImportOptions(
-        made_on=_today(),
-        name=_checked_name(name),
+        made_on=today(),
+        name=checked_name(name),
         title=title,
         originator=originator,
         licence=licence,
@@ -117,8 +117,8 @@ def import_totalsegmentator_command(
     from node.convert.totalsegmentator import import_totalsegmentator  # noqa: PLC0415
 
     options = ImportOptions(
-        made_on=_today(),
-        name=_checked_name(name),
+        made_on=today(),
+        name=checked_name(name),
         originator="TotalSegmentator",
         licence=licence,
         intended_use=intended_use,
@@ -139,11 +139,11 @@ def _refuse_without_extra() -> None:
         raise refused(f"The importer needs {error.name}, which is not installed", NEEDS_EXTRA) from error
 
 
-def _today() -> str:
+def today() -> str:
     return datetime.datetime.now(tz=datetime.UTC).date().isoformat()
 
 
-def _checked_name(name: str | None) -> str | None:
+def checked_name(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise refused(f"{name!r} is no name of a package", "Take lower-case letters, digits, '.', '_' and '-'.")
     return name

@@ -17,6 +17,7 @@ from node.adapters.durable import write_durably
 from node.adapters.onnx_file import HALF_OPERATORS
 from node.adapters.onnx_openvino import openvino_not_usable_because
 from node.adapters.onnx_session import HALF_ROUNDED, answers
+from node.convert.packing import unpacked
 from node.convert.refusals import refused
 from node.domain.errors import SetupError
 from node.inference.devices import PRECISIONS
@@ -179,13 +180,13 @@ def _ways() -> Iterator[tuple[str, _Way]]:
 
 
 def _answer_rounded(path: Path, noise: _Scores) -> tuple[_Scores, str]:
-    scores, where = answers(rounded(onnx.load(path)).SerializeToString(), noise)
+    scores, where = answers(rounded(unpacked(onnx.load(path))).SerializeToString(), noise)
     return scores, f"{HALF_ROUNDED} {where}"
 
 
 def _written(folder: Path, graph: GraphFile) -> GraphFile:
     path = folder / f"{graph.file.removesuffix('.onnx')}.f16.onnx"
-    write_durably(path, half_copy(onnx.load(folder / graph.file)).SerializeToString())
+    write_durably(path, half_copy(unpacked(onnx.load(folder / graph.file))).SerializeToString())
     return replace(graph, file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), precision="f16")
 
 

@@ -9,7 +9,7 @@ from node.convert.naming import NamedStructure
 from node.domain.structures import Code, StructureDefinition
 from node.inference.golden import Golden, Origin, Parity
 from node.inference.network_tables import Channel, GraphFile, WindowedInput
-from node.inference.package import SCHEMA_VERSION, KeepLargest
+from node.inference.package import SCHEMA_VERSION, Gate, KeepLargest
 from node.inference.parts import CropModel, Network, Part, graphs_of
 
 # By name of a table of a network, its keys and their values; channels are a list of such.
@@ -32,6 +32,7 @@ class Manifest:
     parts: tuple[Part, ...]
     crop_model: CropModel | None
     post: tuple[KeepLargest, ...]
+    gates: tuple[Gate, ...]
     structures: tuple[NamedStructure, ...]
     provenance: Origin
     parity: tuple[Parity, ...]
@@ -80,6 +81,11 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     for rule in manifest.post:
         yield from ("", "[[post]]", _entry("rule", rule.rule), _entry("labels", rule.labels))
         yield _entry("neighbours", rule.neighbours)
+    for gate in manifest.gates:
+        yield from ("", "[[gates]]")
+        for key in ("structure", "at_least_cm3", "at_most_cm3", "mean_value_between", "because"):
+            if getattr(gate, key) is not None:
+                yield _entry(key, getattr(gate, key))
 
 
 def _parts(parts: Sequence[Part]) -> Iterator[str]:

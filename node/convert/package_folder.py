@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
+
 from node import __version__
+from node.adapters.durable import write_durably
 from node.adapters.model_store import ModelStore
 from node.convert.card import model_card
 from node.convert.copies import make_copies
@@ -18,6 +21,7 @@ from node.convert.export import NetworkParity, export
 from node.convert.manifest import Manifest, manifest_text
 from node.convert.naming import NamedStructure, named_structures
 from node.convert.networks import build, check_trainer, take_weights
+from node.convert.packing import packed
 from node.convert.parity import Comparison
 from node.convert.proof import Proof, prove
 from node.convert.refusals import ImportOptions, refused
@@ -30,6 +34,7 @@ from node.inference.predictor import Progress
 
 MANIFEST, CARD, GOLDEN = "model.toml", "MODEL_CARD.md", "golden.npz"
 UNSTATED = "not stated"
+UNSTATED_LIMITS = "What was not among the images that it was trained with. No limits were stated at the import."
 
 _MADE_WITH = ("torch", "nnunetv2", "dynamic_network_architectures", "onnx")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
@@ -104,6 +109,7 @@ def _filled(folder: Path, ingredients: Ingredients, options: ImportOptions, prog
     progress("copy", 0, 1)
     networks = [network for network, _ in exported]
     copies = make_copies(folder, networks)
+    networks = [_packed(folder, network) for network in networks]
     with_copies = [replace(one, graphs=(*one.graphs, *more)) for one, more in zip(networks, copies.graphs, strict=True)]
     manifest = replace(
         _manifest(folder.name, ingredients, options, with_copies),
@@ -113,7 +119,9 @@ def _filled(folder: Path, ingredients: Ingredients, options: ImportOptions, prog
     parities = tuple(parity for _, each in exported for parity in each)
     remarks = (*_remarks(ingredients, manifest, proof), *copies.remarks)
     (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
-    (folder / CARD).write_text(model_card(manifest, parities, proof.comparison, remarks), encoding="utf-8")
+    (folder / CARD).write_text(
+        model_card(manifest, parities, proof.comparison, remarks, ingredients.report), encoding="utf-8"
+    )
     ModelStore([folder.parent]).load(folder.name)
     progress("compare", 1, 1)
     return Imported(
@@ -123,6 +131,16 @@ def _filled(folder: Path, ingredients: Ingredients, options: ImportOptions, prog
         comparison=proof.comparison,
         remarks=remarks,
     )
+
+
+def _packed(folder: Path, network: Network) -> Network:
+    """Keep weights in float16 where that is exact."""
+    graphs = []
+    for graph in network.graphs:
+        path = folder / graph.file
+        write_durably(path, packed(onnx.load(path)).SerializeToString())
+        graphs.append(replace(graph, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    return replace(network, graphs=tuple(graphs))
 
 
 def _exported(folder: Path, source: Source, progress: Progress) -> tuple[Network, tuple[NetworkParity, ...]]:
@@ -152,11 +170,15 @@ def _manifest(name: str, ingredients: Ingredients, options: ImportOptions, netwo
         originator=options.originator or UNSTATED,
         licence=options.licence or UNSTATED,
         intended_use=options.intended_use or UNSTATED,
-        limits="What was not among the images that it was trained with. No limits were stated at the import.",
+        limits=ingredients.limits or UNSTATED_LIMITS,
         modalities=(_modality(ingredients.parts[0].trained, options),),
         parts=_parts(ingredients, networks[-len(ingredients.parts) :]),
         crop_model=None if ingredients.region is None else _crop_model(ingredients.region, networks[0]),
-        post=() if post is None else post.rules(ingredients.parts[0].trained.output.label_values),
+        post=(
+            *(() if post is None else post.rules(ingredients.parts[0].trained.output.label_values)),
+            *ingredients.rules,
+        ),
+        gates=ingredients.gates,
         structures=named_structures(ingredients.labels, ModelStore([]).structures),
         provenance=_origin(ingredients, options),
         parity=(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from node.convert.postprocessing import Postprocessing
 from node.convert.results_folder import TrainedNetwork
+from node.inference.package import Gate, KeepLargest
 
 if TYPE_CHECKING:  # it needs torch, which what is told here does not
     from node.convert.checkpoints import Checkpoint
@@ -45,6 +46,13 @@ class Ingredients:
     parts: tuple[Source, ...]
     region: Region | None = None
     postprocessing: Postprocessing | None = None
+    # What follows the network where nnU-Net knows nothing of it: rules, and when a structure is believed.
+    rules: tuple[KeepLargest, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    # What it cannot do, in words; empty where nobody said.
+    limits: str = ""
+    # Of the training and its results, Markdown for the model card; empty where nothing was measured.
+    report: str = ""
     # What a person should know, one sentence each.
     remarks: tuple[str, ...] = ()
 

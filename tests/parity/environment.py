@@ -2,7 +2,8 @@
 
 The packages of ``requirements.txt`` beside this file are installed without their dependencies: what timm, torchvision
 and the rest would bring is 5 GB, for nothing that inference touches. Torch comes as the build without CUDA, from
-wherever pip is configured to look or else from PyTorch's own index.
+wherever pip is configured to look or else from PyTorch's own index. ``python -m tests.parity.environment`` makes it
+ahead of the tests.
 """
 
 import fcntl
@@ -68,7 +69,7 @@ def prepared_python() -> Path:
     return folder / "bin" / "python"
 
 
-def run_module(name: str, *arguments: str | Path, timeout_s: float = 280) -> str:
+def run_module(name: str, *arguments: str | Path, timeout_s: float = 600) -> str:
     """Run ``python -m name`` of this checkout in that place and give what it printed; its complaint fails the test."""
     command = [reference_python(), "-m", name, *arguments]
     surroundings = {**os.environ, **SURROUNDINGS}
@@ -113,3 +114,7 @@ def _absent(message: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+if __name__ == "__main__":
+    prepared_python()

@@ -18,10 +18,26 @@ from pydicom import Dataset
 from typer.testing import CliRunner
 
 from node.cli import app
+from node.dataset.build import build
+from node.dataset.built import Order
+from node.dataset.names import Names
+from node.dataset.nifti import Image, write_nifti
 from node.dataset.raw import read_training_set
+from node.dicom.segmentation import segmentation as node_segmentation
 from node.domain.errors import InputError, SetupError
 from tests.archives import Roi, box, boxes, person, rtstruct, save, segmentation
-from tests.builders import ct_series, default_voxels, enhanced_ct, grid, planes_of, uid
+from tests.builders import (
+    ball_and_box,
+    ct_series,
+    default_voxels,
+    definition,
+    enhanced_ct,
+    grid,
+    manifest_of,
+    planes_of,
+    provenance,
+    uid,
+)
 from tests.geometries import FEET, GEOMETRIES, Geometry, series_of
 
 nibabel = pytest.importorskip("nibabel")
@@ -481,3 +497,57 @@ def test_the_names_of_an_archive_are_printed_as_a_table_to_start_from(tmp_path: 
     assert '# Parotid_L = ["Parotid li"]' in lines
     assert any(r'"Herz \"neu\""' in line for line in lines)
     assert not any("Lung_L" in line for line in lines)
+
+
+def test_what_delineate_writes_itself_is_read_too_but_no_fractions(tmp_path: Path) -> None:
+    images = patient(0)
+    manifest = manifest_of(images)
+    label_map = ball_and_box(manifest.grid)
+    drawn = [definition("Heart", 1), definition("Liver", 3)]
+    masks = {name: label_map.labels == value for name, value in (("Heart", 1), ("Liver", 3))}
+    for encoding in ("labelmap", "binary"):
+        written = node_segmentation(label_map, drawn, manifest, images, provenance(), encoding)
+        save(tmp_path / encoding, *images, written)
+
+        run(tmp_path / encoding, tmp_path / f"{encoding} set", *organs("Heart", "Liver"))
+
+        labels, _ = labels_of(tmp_path / f"{encoding} set", "set_001")
+        for value, mask in enumerate(masks.values(), start=1):
+            assert np.array_equal(labels.transpose(2, 1, 0) == value, mask)
+    written.SegmentationType = "FRACTIONAL"
+    save(tmp_path / "fractions", *images, written)
+    arguments = ["dataset", "build", str(tmp_path / "fractions"), "--dry-run", "--json", *organs("Heart")]
+    (reason,) = reasons(json.loads(CliRunner().invoke(app, arguments).stdout), "structure set")
+    assert reason == "the Segmentation is FRACTIONAL: where its borders are would be a guess"
+
+
+def test_a_segmentation_that_lies_beside_its_images_is_left_out(tmp_path: Path) -> None:
+    images = patient(0)
+    mask = np.ones((6, 24, 40), dtype=np.bool_)
+    shifted = segmentation(images, mask, "Heart")
+    shifted.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient[0] += 0.4
+    save(tmp_path / "in", *images, shifted)
+
+    arguments = ["dataset", "build", str(tmp_path / "in"), "--dry-run", "--json", *organs("Heart")]
+    (reason,) = reasons(json.loads(CliRunner().invoke(app, arguments).stdout), "structure set")
+
+    assert reason == "frame 3 of the Segmentation lies 0.40 mm off the nearest image"
+
+
+def test_who_is_interrupted_finds_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = patient(0)
+    save(tmp_path / "in", *images, rtstruct(images, [heart(images)]))
+    written = []
+
+    def interrupted(path: Path, image: Image) -> None:
+        written.append(path)
+        if len(written) == 2:
+            assert written[0].is_file()
+            raise KeyboardInterrupt
+        write_nifti(path, image)
+
+    monkeypatch.setattr("node.dataset.build.write_nifti", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "in", tmp_path / "out", Order(name="x", names=Names(organs=("Heart",))), lambda *_: None)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

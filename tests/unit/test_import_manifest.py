@@ -46,6 +46,7 @@ def manifest(*parts: Part, crop_model: CropModel | None = None, post: tuple[Keep
         parts=parts,
         crop_model=crop_model,
         post=post,
+        gates=(),
         structures=(liver,),
         provenance=Origin(source="tests", made_by="tests", made_on="2026-11-21"),
         parity=(),

@@ -1,0 +1,1 @@
+"""The road of models/head-neck-oar: its training set, its training, its validation."""
