@@ -63,8 +63,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one argument for each option: typer's 
 
       delineate evaluate trainingset predictions --split test --per-patient --plot agreement.png
 
-      delineate evaluate ref.nii.gz mine.nii.gz --labels Brainstem=1,Parotid_L=2 --tolerance-mm 2 --tolerance-mm
-      Brainstem=1.5
+      delineate evaluate ref.nii.gz mine.nii.gz --labels Cord=1,Lens_L=2 --tolerance-mm 2 --tolerance-mm Lens_L=1
     """
     # Spares the other commands the time of importing these.
     from node.evaluate_commands import Asked, evaluate_command  # noqa: PLC0415
