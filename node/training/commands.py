@@ -86,7 +86,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - one argument for each option: typ
     _say(f"[green]trained[/] {escape(str(imported.folder))}")
     for remark in imported.remarks:
         _say(f"  [yellow]left to do:[/] {escape(remark)}")
-    _say("  evaluate it on cases that training has not seen, and approve it before clinical use")
+    _say("  measure it on cases that training has not seen (`delineate evaluate`), and approve it before clinical use")
 
 
 class _Stopped:
