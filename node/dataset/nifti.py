@@ -4,6 +4,7 @@ Inside, all is as everywhere in this project: ``[slice, row, column]`` and patie
 frame and ``[x, y, z]`` order are met here only. The library comes with the extra ``train``.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ NEEDS_EXTRA = "Install it: pip install 'delineate[train]'."
 # What NIfTI says of a voxel's place may be so far off what the images say.
 OFF_AFFINE_MM = 0.25
 
+# A smaller voxel is none.
+_NO_VOLUME_MM3 = 1e-9
 # RAS to LPS and back: the first two axes point the other way.
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -53,13 +56,16 @@ def read_nifti(path: Path) -> Image:
         The extra ``train`` is not installed.
     """
     nibabel = _nibabel()
+    unreadable = _faults(nibabel)
     try:
         image = nibabel.load(path)
         voxels = np.asanyarray(image.dataobj)
-    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+    except unreadable as error:
         raise InputError(f"{path} cannot be read as NIfTI: {error}", "Give a NIfTI file (.nii, .nii.gz).") from error
     if voxels.ndim != 3:
         raise InputError(f"{path} has {voxels.ndim} axes, not 3", "Give one image per file.")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < _NO_VOLUME_MM3:
+        raise InputError(f"{path} does not say where its voxels lie", "Write it with a whole affine.")
     return turned_to_lps(Image(voxels=voxels.transpose(2, 1, 0), affine_lps_mm=_FLIP @ image.affine))
 
 
@@ -137,11 +143,24 @@ def require_nibabel() -> None:
     _nibabel()
 
 
+def _faults(nibabel: Any) -> tuple[type[Exception], ...]:
+    return (
+        OSError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.spatialimages.ImageDataError,
+    )
+
+
 def _nibabel() -> Any:
     try:
         import nibabel  # noqa: PLC0415 - of the extra
         import nibabel.filebasedimages  # noqa: PLC0415
         import nibabel.orientations  # noqa: PLC0415
+        import nibabel.spatialimages  # noqa: PLC0415
     except ImportError as error:
         raise SetupError("Reading and writing NIfTI needs nibabel, which is not installed.", NEEDS_EXTRA) from error
     return nibabel

@@ -117,8 +117,14 @@ def read_training_set(folder: Path) -> TrainingSet:
         )
     except (KeyError, TypeError) as error:
         raise SetupError(f"{folder} is no training set: {error!r} in {DATASET} or {CASES}.", _REMEDY) from error
+    if not organs or not training_set.channels:
+        raise SetupError(f"{folder / DATASET} names no {'channel' if organs else 'label but background'}.", _REMEDY)
     if [named[each] for each in organs] != list(range(1, len(organs) + 1)):
         raise SetupError(f"{folder / DATASET}: label values are {list(named.values())}, not 0, 1, 2, ...", _REMEDY)
+    for name in (training_set.name, *(each.name for each in training_set.cases)):
+        # They become names of files and folders.
+        if not name or name.startswith(".") or any(each in "/\\" or not each.isprintable() for each in name):
+            raise SetupError(f"{folder}: {name!r} is no name of a training set or a case.", _REMEDY)
     _check(training_set)
     return training_set
 

@@ -1,3 +1,6 @@
+import json
+import math
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +91,33 @@ def test_what_is_no_image_of_three_axes_is_refused(tmp_path: Path) -> None:
         read_nifti(tmp_path / "four.nii")
 
 
+def test_a_damaged_file_is_told_whatever_is_wrong_with_it(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    noise = np.random.default_rng(1).integers(0, 200, (20, 20, 20)).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / "whole.nii.gz")
+    written = (tmp_path / "whole.nii.gz").read_bytes()
+    middle = len(written) // 2
+    damaged = {
+        "cut.nii.gz": written[:middle],
+        "flipped.nii.gz": written[:middle]
+        + bytes(255 - each for each in written[middle : middle + 64])
+        + written[-99:],
+        "empty.nii.gz": b"",
+    }
+    for name, content in damaged.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            read_nifti(tmp_path / name)
+    nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / "a.nii")
+    header = bytearray((tmp_path / "a.nii").read_bytes())
+    for row in (0.0, math.nan):
+        # srow_y of the header.
+        header[296:312] = struct.pack("<4f", row, row, row, row)
+        (tmp_path / "a.nii").write_bytes(header)
+        with pytest.raises(InputError, match="does not say where"):
+            read_nifti(tmp_path / "a.nii")
+
+
 def training_set(folder: Path) -> TrainingSet:
     cases = (
         Case(name="neck_001", patient="p1", split="train", contoured=("Cord", "Parotid_L")),
@@ -129,6 +159,24 @@ def test_a_training_set_that_cannot_be_is_refused(tmp_path: Path) -> None:
         with_files(replace(whole, cases=cases))
         with pytest.raises(SetupError, match=reason):
             read_training_set(tmp_path)
+    for changed, reason in (
+        (replace(whole, organs=(), cases=(replace(three, name="x"),)), "no label but background"),
+        (replace(whole, name="../elsewhere"), "no name of a training set or a case"),
+    ):
+        with_files(changed)
+        with pytest.raises(SetupError, match=reason):
+            read_training_set(tmp_path)
+    with_files(whole)
+    told = json.loads((tmp_path / "cases.json").read_text())
+    told["cases"][0]["name"] = "../../neck_001"
+    (tmp_path / "cases.json").write_text(json.dumps(told))
+    with pytest.raises(SetupError, match="no name of a training set or a case"):
+        read_training_set(tmp_path)
+    with_files(whole)
+    told = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps({**told, "channel_names": {}}))
+    with pytest.raises(SetupError, match="no channel"):
+        read_training_set(tmp_path)
     with_files(whole).labels(one).unlink()
     with pytest.raises(SetupError, match=r"neck_001\.nii\.gz is missing"):
         read_training_set(tmp_path)
