@@ -13,14 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from node.dataset.names import NO_TABLE
 from node.domain.tg263 import place_of_side, side_of
-from node.training.plan import Plan, normalised
+from node.inference.normalisation import Scale
+from node.training.plan import Plan, normalised, scales_of
 from node.training.prepared import Prepared
 
 # Part of the patches that are drawn around a voxel of an organ; the others around any voxel of the patient.
 _AROUND_ORGANS = 0.8
 # Below this, in units of the normalised image above its smallest value, there is air.
 _AIR = 0.3
+
+
+_OTHER = {"L": "R", "R": "L"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,9 @@ class PatchMaker:
     def __init__(self, cases: Sequence[Prepared], plan: Plan) -> None:
         self._cases = cases
         self._plan = plan
-        self._twins = twins(plan.organs)
+        self._twins, self._alone = twins(plan.organs), alone(plan.organs)
+        # Of each case that was met, by its place.
+        self._scales: dict[int, tuple[Scale, ...]] = {}
 
     def patch(self, step: int) -> Patch:
         """Make the patch of a step; the same step gives the same patch."""
@@ -50,13 +57,29 @@ class PatchMaker:
         # Every case once in each round, in an order of its own.
         round_, place = divmod(step, len(self._cases))
         order = np.random.default_rng((self._plan.recipe.seed, 1 << 32, round_)).permutation(len(self._cases))
-        prepared = self._cases[int(order[place])]
+        number = int(order[place])
+        prepared = self._cases[number]
+        if number not in self._scales:
+            self._scales[number] = scales_of(prepared.image, self._plan)
         mirrored = rng.random() < self._plan.recipe.augmentation.mirrored
-        image, shares = self._sampled(prepared, self._centre(prepared, rng), rng, mirrored)
+        centre = self._centre(prepared, rng)
+        image, shares = self._sampled(prepared, self._scales[number], centre, rng, mirrored)
         known = torch.tensor([True, *(organ in prepared.case.contoured for organ in self._plan.organs)])
         if mirrored:
-            shares, known = shares[self._twins], known[self._twins]
+            shares, known = self._exchanged(shares, known)
         return Patch(image=disturbed(image, self._plan, rng), shares=shares, known=known)
+
+    def _exchanged(self, shares: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let sided organs change places with their twins.
+
+        Where the network has one side only, what stands on the other now is no example of it, nor is the place where
+        it would be: nothing is learned of it from this patch.
+        """
+        shares, known = shares[self._twins], known[self._twins]
+        shares[0] += shares[self._alone].sum(dim=0)
+        shares[self._alone] = 0
+        known[self._alone] = False
+        return shares, known
 
     def _centre(self, prepared: Prepared, rng: np.random.Generator) -> NDArray[np.float64]:
         """Choose the voxel index at the centre of a patch."""
@@ -79,7 +102,12 @@ class PatchMaker:
         return np.asarray(chosen + rng.uniform(-reach, reach, 3) * side_mm / prepared.spacing_mm)
 
     def _sampled(
-        self, prepared: Prepared, centre: NDArray[np.float64], rng: np.random.Generator, mirrored: bool
+        self,
+        prepared: Prepared,
+        scales: Sequence[Scale],
+        centre: NDArray[np.float64],
+        rng: np.random.Generator,
+        mirrored: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         plan = self._plan
         # From the patch's voxels, counted from its centre, to the case's.
@@ -91,7 +119,7 @@ class PatchMaker:
         stop = np.maximum(stop, start + 2)
         start = np.maximum(np.minimum(start, np.array(prepared.labels.shape) - 2), 0)
         box = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-        image = torch.from_numpy(normalised(np.asarray(prepared.image[(slice(None), *box)]), plan))
+        image = torch.from_numpy(normalised(np.asarray(prepared.image[(slice(None), *box)]), scales))
         labels = torch.from_numpy(np.asarray(prepared.labels[box]).astype(np.int64))
         shares = functional.one_hot(labels, len(plan.organs) + 1).permute(3, 0, 1, 2).float()
         grid = _grid(turn, centre - start, tuple(labels.shape), plan.recipe.patch)
@@ -101,15 +129,29 @@ class PatchMaker:
 
 def twins(organs: Sequence[str]) -> list[int]:
     """Give, for each class (0 the background), the class it becomes when left and right change places."""
-    known = {name: value for value, name in enumerate(organs, start=1)}
-    return [0, *(known.get(_other_side(name), value) for name, value in known.items())]
+    told = [_sided(name) for name in organs]
+    known = {each: value for value, each in enumerate(told, start=1)}
+    return [
+        0,
+        *(
+            known.get((_OTHER[side], rest), value) if side else value
+            for value, (side, rest) in enumerate(told, start=1)
+        ),
+    ]
 
 
-def _other_side(name: str) -> str:
+def alone(organs: Sequence[str]) -> list[int]:
+    """Give the classes of one side, in whatever language, whose twin is none of the organs."""
+    found = twins(organs)
+    return [value for value, name in enumerate(organs, start=1) if found[value] == value and NO_TABLE.side(name)]
+
+
+def _sided(name: str) -> tuple[str, str]:
+    """Give the side that a name states, however it spells it, and the name without it."""
     place = place_of_side(name)
-    if place is None or name[place] not in ("L", "R"):
-        return name
-    return f"{name[: place.start]}{'R' if side_of(name) == 'L' else 'L'}{name[place.stop :]}"
+    if place is None:
+        return "", name
+    return side_of(name), f"{name[: place.start]}|{name[place.stop :]}"
 
 
 def _turn(plan: Plan, rng: np.random.Generator, mirrored: bool) -> NDArray[np.float64]:

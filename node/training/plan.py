@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from node.inference.network_tables import Channel
+from node.inference.normalisation import Scale, nonzero_box, scale_of
 from node.training.recipe import Recipe
 
 CONFIGURATION = "3d_fullres"
@@ -17,6 +19,7 @@ TRAINER = "nnUNetTrainer"
 PLANS = "nnUNetPlans"
 # CT is told by its name; every other kind of image has no units, and is normalised by its own mean.
 CT = "CT"
+_Z_SCORE = Channel(name="", normalisation="z_score")
 # Voxels of each case's organs that its intensities are measured on.
 _SAMPLED = 20_000
 
@@ -68,16 +71,29 @@ def median_spacing(spacings_mm: Sequence[tuple[float, float, float]]) -> tuple[f
     return float(z), float(y), float(x)
 
 
-def normalised(image: NDArray[Any], plan: Plan) -> NDArray[np.float32]:
-    """Give an image, ``[channel, slice, row, column]``, as the network wants it: nnU-Net's CT and z-score schemes."""
+def scales_of(image: NDArray[Any], plan: Plan) -> tuple[Scale, ...]:
+    """Tell how the channels of a whole case, ``[channel, slice, row, column]``, are normalised, in all its parts alike.
+
+    As nnU-Net does, a channel other than CT is measured in the box around what is not zero.
+    """
+    if all(name == CT for name in plan.channels):
+        box: tuple[slice, ...] = ()
+    else:
+        box = nonzero_box(list(image))
+    return tuple(
+        Scale((found.percentile_00_5, found.percentile_99_5), found.mean, found.std, None)
+        if name == CT
+        else scale_of(np.asarray(image[number][box], dtype=np.float32), _Z_SCORE, None)
+        for number, (name, found) in enumerate(zip(plan.channels, plan.intensities, strict=True))
+    )
+
+
+def normalised(image: NDArray[Any], scales: Sequence[Scale]) -> NDArray[np.float32]:
+    """Give an image, or a part of it, ``[channel, slice, row, column]``, as the network wants it."""
     taken = np.empty(image.shape, dtype=np.float32)
-    for number, (name, found) in enumerate(zip(plan.channels, plan.intensities, strict=True)):
-        if name == CT:
-            clipped = np.clip(image[number], found.percentile_00_5, found.percentile_99_5)
-            taken[number] = (clipped - found.mean) / found.std
-        else:
-            channel = image[number].astype(np.float32)
-            taken[number] = (channel - channel.mean()) / max(float(channel.std()), 1e-8)
+    for number, scale in enumerate(scales):
+        channel = image[number] if scale.limits is None else np.clip(image[number], *scale.limits)
+        taken[number] = (channel - scale.mean) / scale.deviation
     return taken
 
 

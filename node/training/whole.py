@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from node.training.plan import Plan, normalised
+from node.training.plan import Plan, normalised, scales_of
 from node.training.prepared import Prepared
 
 # Patches of which less than this part is brighter than air show no patient: they are background.
@@ -30,7 +30,8 @@ def labels_of(network: torch.nn.Module, prepared: Prepared, plan: Plan, step: fl
         Patches are this part of their side apart.
     """
     device = next(network.parameters()).device
-    image = torch.from_numpy(normalised(np.asarray(prepared.image), plan))[None]
+    voxels = np.asarray(prepared.image)
+    image = torch.from_numpy(normalised(voxels, scales_of(voxels, plan)))[None]
     shape = [
         max(1, round(side * given / wanted))
         for side, given, wanted in zip(prepared.labels.shape, prepared.spacing_mm, plan.spacing_mm, strict=True)

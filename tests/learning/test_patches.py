@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from node.training.patches import PatchMaker, twins
+from node.training.patches import PatchMaker, alone, twins
 from tests.learning.drawn import ORGANS, STILL, TINY, drawn, plan, prepared
 
 
@@ -16,6 +16,46 @@ def one_voxel(place: tuple[int, int, int], value: int, shape: tuple[int, int, in
 
 def test_left_and_right_are_twins_and_others_are_not() -> None:
     assert twins(("Brainstem", "Parotid_L", "Lens_R", "Parotid_R")) == [0, 1, 4, 3, 2]
+
+
+def test_twins_are_found_however_a_side_is_spelt_and_one_side_alone_is_known_as_such() -> None:
+    organs = ("lung_left", "lung_right", "KidneyR", "KidneyL", "Parotid_L", "Parotis_re", "Heart")
+
+    assert twins(organs) == [0, 2, 1, 4, 3, 5, 6, 7]
+    assert alone(organs) == [5, 6]
+
+
+def test_of_an_organ_without_its_twin_a_mirrored_patch_teaches_nothing() -> None:
+    # As a training set of left parotids only: mirrored, a left one lies where right ones lie.
+    mirrored = replace(TINY, augmentation=replace(STILL, mirrored=1.0))
+    left_only = replace(plan(mirrored), organs=("SpinalCord", "Parotid_L"))
+    image, labels = drawn(2)
+    labels[labels == 3] = 0
+    case = prepared(labels, image, (4.0, 3.0, 3.0), contoured=("SpinalCord", "Parotid_L"))
+
+    patches = [PatchMaker([case], left_only).patch(step) for step in range(4)]
+
+    for patch in patches:
+        assert patch.known.tolist() == [True, True, False]
+        assert float(patch.shares[2].abs().max()) == 0
+        # What was the left parotid is part of the image still.
+        assert float(patch.shares.sum(dim=0).max()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_patch_of_mr_has_the_scale_of_its_whole_image() -> None:
+    # 10 on the first four slices and 30 on the others, within a frame of zeros that nnU-Net cuts off.
+    image = np.zeros((20, 30, 36), dtype=np.int16)
+    image[:, 2:-2, 2:-2] = 30
+    image[:4, 2:-2, 2:-2] = 10
+    labels = one_voxel((14, 15, 18), 1, image.shape)
+    recipe = replace(TINY, augmentation=STILL, patch=(8, 8, 8))
+    mr = replace(plan(recipe), channels=("MR",))
+    maker = PatchMaker([prepared(labels, image, (4.0, 3.0, 3.0), contoured=("SpinalCord",))], mr)
+
+    around = next(patch for step in range(20) if float((patch := maker.patch(step)).shares[1].sum()) > 0)
+
+    # Mean 26, deviation sqrt(0.2 · 16² + 0.8 · 4²) = 8. The patch itself is all 30, and would be 0 by its own mean.
+    assert float(around.image[0, 4, 4, 4]) == pytest.approx((30 - 26) / 8, abs=1e-3)
 
 
 def test_a_patch_that_is_not_disturbed_shows_the_voxels_around_an_organ_as_they_are() -> None:
