@@ -1,7 +1,8 @@
 """What a training may be told; each value has a default that trains a head-and-neck network on two cores."""
 
+import math
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -82,7 +83,7 @@ def read_recipe(path: Path | None) -> Recipe:
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
         recipe = TypeAdapter(Recipe).validate_python(said)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SetupError(f"{path} cannot be read: {error}", "See the keys in ARCHITECTURE.md.") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -93,6 +94,8 @@ def read_recipe(path: Path | None) -> Recipe:
 
 def _checked(recipe: Recipe, path: Path) -> Recipe:
     stages = len(recipe.features)
+    if stages < 2:
+        raise SetupError(f"{path}: features has {stages} entries.", "Give 2 or more, one for each stage.")
     if len(recipe.encoder_convolutions) != stages or len(recipe.decoder_convolutions) != stages - 1:
         raise SetupError(
             f"{path}: {stages} features have {len(recipe.encoder_convolutions)} encoder_convolutions and "
@@ -102,6 +105,37 @@ def _checked(recipe: Recipe, path: Path) -> Recipe:
     multiple = 2 ** (stages - 1)
     if any(side % multiple or side <= 0 for side in recipe.patch):
         raise SetupError(f"{path}: patch {recipe.patch} is no multiple of {multiple}.", "Choose other sides.")
-    if min(recipe.batch, recipe.steps, recipe.check_every, recipe.patience) < 1:
-        raise SetupError(f"{path}: batch, steps, check_every and patience are 1 or more.", "Mend them.")
+    if all(side == multiple for side in recipe.patch):
+        raise SetupError(
+            f"{path}: of patch {recipe.patch} the last of {stages} stages sees one voxel.", "Choose a larger one."
+        )
+    _check_numbers(recipe, path)
     return recipe
+
+
+def _check_numbers(recipe: Recipe, path: Path) -> None:
+    """Refuse what would stop, or spoil, a training after hours."""
+    how = recipe.augmentation
+    convolutions = (*recipe.encoder_convolutions, *recipe.decoder_convolutions)
+    window = recipe.window or (0.0, 1.0)
+    rules = {
+        "batch, steps, check_every and patience are 1 or more": min(
+            recipe.batch, recipe.steps, recipe.check_every, recipe.patience
+        )
+        >= 1,
+        "features and convolutions are 1 or more": min(*recipe.features, *convolutions) >= 1,
+        "spacing_mm is more than 0": all(0 < each < math.inf for each in recipe.spacing_mm or ()),
+        "window is a lower and a higher value": -math.inf < window[0] < window[1] < math.inf,
+        "learning_rate is more than 0": 0 < recipe.learning_rate < math.inf,
+        "weight_decay is 0 or more": 0 <= recipe.weight_decay < math.inf,
+        "decay and average are 0 or more, and less than 1": 0 <= recipe.decay < 1 and 0 <= recipe.average < 1,
+        "warm_up_steps and seed are 0 or more": min(recipe.warm_up_steps, recipe.seed) >= 0,
+        "augmentation is 0 or more": all(0 <= each < math.inf for each in astuple(how)),
+        "augmentation.mirrored, blurred and with_supports are parts of 1": max(
+            how.mirrored, how.blurred, how.with_supports
+        )
+        <= 1,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise SetupError(f"{path}: {rule}.", "Mend it; see ARCHITECTURE.md and node/training/recipe.py.")

@@ -69,6 +69,21 @@ def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         "patch = [20, 64, 64]": "no multiple of 16",
         "features = [8, 16]": "2 features have 5",
         "batch = 0": "1 or more",
+        "features = [16]": "features has 1",
+        "features = [0, 32, 64, 128, 192]": "features and convolutions are 1",
+        "patch = [16, 16, 16]": "sees one voxel",
+        "spacing_mm = [3.0, 0.0, 1.0]": "spacing_mm is more than 0",
+        "window = [100, -100]": "a lower and a higher",
+        "window = [nan, 100]": "a lower and a higher",
+        "learning_rate = 0.0": "learning_rate is more than 0",
+        "learning_rate = inf": "learning_rate is more than 0",
+        "weight_decay = -1.0": "weight_decay",
+        "decay = 1.0": "decay and average",
+        "average = 1.0": "decay and average",
+        "seed = -1": "seed are 0 or more",
+        "[augmentation]\nscaling = -1.0": "augmentation is 0 or more",
+        "[augmentation]\nnoise = nan": "augmentation is 0 or more",
+        "[augmentation]\nmirrored = 50": "parts of 1",
         "no toml": "cannot be read",
     }
     for text, reason in wrong.items():
@@ -76,6 +91,9 @@ def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match=reason):
             read_recipe(path)
 
+    path.write_bytes(b"# \xe4\n")
+    with pytest.raises(SetupError, match="cannot be read"):
+        read_recipe(path)
     path.write_text("steps = 50\n[augmentation]\nmirrored = 0.0", encoding="utf-8")
     assert read_recipe(path).augmentation.mirrored == 0
     assert read_recipe(None) == Recipe()
