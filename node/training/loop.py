@@ -1,5 +1,7 @@
 """The training itself: steps, looks at the validation cases, and a state on disk from which it goes on."""
 
+import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from node.adapters.durable import sync_folder
 from node.domain.errors import SetupError
 from node.training.loss import masked_loss
 from node.training.patches import Patch, PatchMaker
@@ -60,9 +63,12 @@ class Trainer:
         work = _Work(self)
         while not work.history.is_over(work.step):
             watcher.stepped(work.step, work.learn())
-            if work.step % self.plan.recipe.check_every == 0 or work.history.is_over(work.step):
-                watcher.looked(work.look())
+            is_due = work.step % self.plan.recipe.check_every == 0 or work.step == self.plan.recipe.steps
+            if is_due or work.history.is_over(work.step):
+                look = work.look()
+                # Whatever becomes of the telling.
                 work.save()
+                watcher.looked(look)
             if self.stop():
                 work.save()
                 return None
@@ -168,7 +174,10 @@ class _Work:
         return look
 
     def save(self) -> None:
-        """Keep everything from which a later session goes on; whole or not at all."""
+        """Keep everything from which a later session goes on; whole or not at all.
+
+        The state is the last to take its place: of a history that is newer, `_resume` takes what was known then.
+        """
         state = {
             "plan": _comparable(self._trainer.plan),
             "step": self.step,
@@ -179,19 +188,24 @@ class _Work:
             "optimiser": self._optimiser.state_dict(),
         }
         path = self._trainer.folder / STATE
-        torch.save(state, path.with_suffix(".new"))
+        # Into a file of ours: torch's own tells a full disk as a fault of its own.
+        with path.with_suffix(".new").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         write_history(self.history, self._trainer.folder / HISTORY)
         path.with_suffix(".new").replace(path)
+        sync_folder(self._trainer.folder)
 
     def _resume(self) -> None:
         folder = self._trainer.folder
-        state = torch.load(folder / STATE, map_location=self._trainer.device, weights_only=True)
+        state = _read_state(folder / STATE, self._trainer.device)
         if state["plan"] != _comparable(self._trainer.plan):
             raise SetupError(
-                f"{folder} holds a training with another recipe, other cases or other organs.",
+                f"{folder} holds a training with another recipe, or of another training set.",
                 "Name another folder, or remove this one to begin anew.",
             )
-        self.history = read_history(folder / HISTORY)
+        self.history = read_history(folder / HISTORY).until(state["step"])
         self.step, self._trained_s, self._losses = state["step"], state["trained_s"], state["losses"]
         self._network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -210,6 +224,18 @@ def validated(network: torch.nn.Module, cases: Sequence[Prepared], plan: Plan) -
             if organ in prepared.case.contoured:
                 found[organ].append(dice_of(labels, prepared.labels, value))
     return {organ: float(np.mean(each)) if each else None for organ, each in found.items()}
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    # What torch, zip and pickle say of a file that is none of theirs.
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise SetupError(
+            f"{path} is damaged ({type(error).__name__}).",
+            "Bring it back from a backup, or remove the folder of the training to begin anew.",
+        ) from error
+    return state
 
 
 def _staged_loss(stages: Sequence[torch.Tensor], shares: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from node.adapters.durable import write_durably
+from node.domain.errors import SetupError
 from node.training.recipe import Recipe
 
 
@@ -59,18 +61,39 @@ class History:
         """Tell whether a step is beyond the last."""
         return self.ends_at is not None and step >= self.ends_at
 
+    def until(self, step: int) -> "History":
+        """Give what was known at a step: the state that goes with it may be older than the file of the history."""
+        has_begun = self.falls_from is not None and self.falls_from <= step
+        return History(
+            looks=[each for each in self.looks if each.step <= step],
+            falls_from=self.falls_from if has_begun else None,
+            ends_at=self.ends_at if has_begun else None,
+        )
+
     def _idle(self, patience: int) -> bool:
         means = [each.mean_dice for each in self.looks]
         return len(means) > patience and max(means[-patience:]) <= max(means[:-patience])
 
 
 def write_history(history: History, path: Path) -> None:
-    """Write the history as JSON."""
-    path.write_text(json.dumps(asdict(history), indent=1) + "\n", encoding="utf-8")
+    """Write the history as JSON; after a power cut it is there whole, or as it was before."""
+    write_durably(path, (json.dumps(asdict(history), indent=1) + "\n").encode())
 
 
 def read_history(path: Path) -> History:
-    """Read it back."""
-    said = json.loads(path.read_text(encoding="utf-8"))
-    looks = [Look(**each) for each in said["looks"]]
-    return History(looks=looks, falls_from=said["falls_from"], ends_at=said["ends_at"])
+    """Read it back.
+
+    Raises
+    ------
+    SetupError
+        It is not there, or damaged.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        looks = [Look(**each) for each in said["looks"]]
+        return History(looks=looks, falls_from=said["falls_from"], ends_at=said["ends_at"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SetupError(
+            f"{path} is missing or damaged ({type(error).__name__}): nobody knows how far the training was.",
+            "Bring it back from a backup, or remove the folder of the training to begin anew.",
+        ) from error

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from node.dataset.raw import read_training_set
+from node.dataset.nifti import Image, write_nifti
+from node.dataset.raw import Case, TrainingSet, read_training_set
 from node.domain.errors import SetupError
 from node.training.loop import HISTORY, Trained, Trainer, build_network, dice_of
 from node.training.outcome import half_rounded
 from node.training.prepared import Prepared, prepare
 from node.training.progress import Look, read_history
 from node.training.ranges import gates_of, ranges_of
+from node.training.recipe import Recipe
 from node.training.whole import labels_of
 from tests.learning.drawn import ORGANS, TINY, drawn, plan, prepared, write_drawn
 
@@ -43,9 +45,11 @@ def cases(tmp_path: Path) -> tuple[Prepared, ...]:
     return prepare(read, read.cases, (4.0, 3.0, 3.0), tmp_path / "prepared", lambda done: None)
 
 
-def trained(cases: tuple[Prepared, ...], folder: Path, stop: AfterSteps | None = None) -> Trained | None:
+def trained(
+    cases: tuple[Prepared, ...], folder: Path, stop: AfterSteps | None = None, recipe: Recipe = RECIPE
+) -> Trained | None:
     return Trainer(
-        plan=plan(RECIPE, mean=-200, std=300),
+        plan=plan(recipe, mean=-200, std=300),
         training=cases[:-1],
         validation=cases[-1:],
         folder=folder,
@@ -69,6 +73,41 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(cases: tuple[P
     looks = read_history(tmp_path / "parts" / HISTORY).looks
     assert [each.step for each in looks] == [4, 8, 10]
     assert [each.loss for each in looks] == [each.loss for each in whole.history.looks]
+
+
+def test_a_power_cut_between_history_and_state_changes_nothing(cases: tuple[Prepared, ...], tmp_path: Path) -> None:
+    whole = trained(cases, tmp_path / "whole")
+    trained(cases, tmp_path / "parts", AfterSteps(5))
+    older = (tmp_path / "parts/state.pth").read_bytes()
+    trained(cases, tmp_path / "parts", AfterSteps(4))
+    # The history knows of the look at step 8, which let the learning rate fall; the state does not.
+    assert read_history(tmp_path / "parts" / HISTORY).falls_from == 8
+    (tmp_path / "parts/state.pth").write_bytes(older)
+
+    resumed = trained(cases, tmp_path / "parts")
+
+    assert whole is not None
+    assert resumed is not None
+    assert [each.step for each in resumed.history.looks] == [4, 8, 10]
+    one, other = whole.network.state_dict(), resumed.network.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_no_more_steps_are_done_than_were_asked_for_and_the_fall(cases: tuple[Prepared, ...], tmp_path: Path) -> None:
+    done = trained(cases, tmp_path / "state", recipe=replace(RECIPE, steps=6))
+
+    assert done is not None
+    # Looks are due every 4 steps; a fifth of 7.5 steps is the fall.
+    assert [each.step for each in done.history.looks] == [4, 6, 8]
+
+
+def test_a_damaged_state_is_told_and_not_begun_anew(cases: tuple[Prepared, ...], tmp_path: Path) -> None:
+    trained(cases, tmp_path / "state", AfterSteps(1))
+    path = tmp_path / "state/state.pth"
+    path.write_bytes(path.read_bytes()[:1000])
+
+    with pytest.raises(SetupError, match="damaged"):
+        trained(cases, tmp_path / "state")
 
 
 def test_the_state_of_another_training_is_not_gone_on_with(cases: tuple[Prepared, ...], tmp_path: Path) -> None:

@@ -60,6 +60,27 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_history(tmp_path / "history.json") == history
 
 
+def test_of_a_history_that_is_newer_than_the_state_only_what_was_known_then_counts() -> None:
+    # As after a power cut between the two files: the look at 20 let the learning rate fall.
+    history = History(looks=[look(10, 0.3), look(20, 0.2)], falls_from=20, ends_at=25)
+
+    assert history.until(10) == History(looks=[look(10, 0.3)])
+    assert history.until(20) == history
+    # Stopped between looks, while the learning rate fell.
+    assert history.until(22) == history
+
+
+def test_a_history_that_is_cut_off_is_told_and_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "history.json"
+    write_history(History(looks=[look(10, 0.3)]), path)
+    path.write_bytes(path.read_bytes()[:-20])
+
+    with pytest.raises(SetupError, match="damaged"):
+        read_history(path)
+    with pytest.raises(SetupError, match="missing"):
+        read_history(tmp_path / "none.json")
+
+
 def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     wrong = {
