@@ -81,7 +81,8 @@ def train_command(  # noqa: PLR0913, PLR0917 - one argument for each option: typ
     with _Stopped() as stopped, told:
         imported = train(task, told, stopped)
     if imported is None:
-        _say(f"[yellow]stopped[/] at step {told.step}; the same command goes on from there")
+        where = f"at step {told.step}" if told.step else "before a step was done"
+        _say(f"[yellow]stopped[/] {where}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
     _say(f"[green]trained[/] {escape(str(imported.folder))}")
     for remark in imported.remarks:

@@ -1,11 +1,12 @@
 """What the training cases tell of each organ's size and brightness: the limits within which a contour is believed."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from node.inference.package import Gate
+from node.training.plan import CT
 from node.training.prepared import Prepared
 
 # A structure smaller than this part of the smallest contoured one, or so many times larger than the largest, is none.
@@ -29,17 +30,24 @@ class OrganRange:
     cut: int
     # Smallest, median, largest.
     volume_cm3: tuple[float, float, float]
-    # Lowest and highest mean scanner value, and its standard deviation between cases.
-    mean_value: tuple[float, float]
+    # Lowest and highest mean scanner value, and its standard deviation between cases. None where values have no unit:
+    # those of another scanner, or sequence, may be any.
+    mean_value: tuple[float, float] | None
     deviation: float
     # Standard deviation of the voxels within a case, median of the cases.
     spread: float
 
 
-def ranges_of(cases: Sequence[Prepared], organs: Sequence[str]) -> tuple[OrganRange, ...]:
-    """Measure every organ; one that is contoured nowhere is left out."""
+def ranges_of(cases: Sequence[Prepared], organs: Sequence[str], channel: str) -> tuple[OrganRange, ...]:
+    """Measure every organ; one that is contoured nowhere is left out. ``channel`` is the first one's name."""
     found = (_range(organ, value, cases) for value, organ in enumerate(organs, start=1))
-    return tuple(each for each in found if each is not None)
+    known = (each for each in found if each is not None)
+    return tuple(each if channel == CT else replace(each, mean_value=None) for each in known)
+
+
+def told_cm3(volume: float) -> str:
+    """Write a volume so that a tiny organ's is not 0."""
+    return f"{volume:.1f}" if volume >= 1 else f"{volume:.2g}"
 
 
 def gates_of(ranges: Iterable[OrganRange]) -> tuple[Gate, ...]:
@@ -49,20 +57,30 @@ def gates_of(ranges: Iterable[OrganRange]) -> tuple[Gate, ...]:
         if each.cases < _LEAST:
             continue
         is_cut = each.cut >= _CUT * each.cases
+        if is_cut and each.mean_value is None:
+            continue
         low, _, high = each.volume_cm3
-        margin = max(_FARTHER * each.deviation, each.spread)
-        sizes = "" if is_cut else f"{low:.1f} to {high:.1f} cm3 and "
+        told = [] if is_cut else [f"{told_cm3(low)} to {told_cm3(high)} cm3"]
+        between = None
+        if each.mean_value is not None:
+            margin = max(_FARTHER * each.deviation, each.spread)
+            between = (round(each.mean_value[0] - margin), round(each.mean_value[1] + margin))
+            told.append(f"a mean of {each.mean_value[0]:.0f} to {each.mean_value[1]:.0f}")
         gates.append(
             Gate(
                 structure=each.organ,
-                at_least_cm3=None if is_cut else round(_SMALLER * low, 2),
-                at_most_cm3=None if is_cut else round(_LARGER * high, 1),
-                mean_value_between=(round(each.mean_value[0] - margin), round(each.mean_value[1] + margin)),
-                because=f"In {each.cases} training cases it had {sizes}a mean of {each.mean_value[0]:.0f} to "
-                f"{each.mean_value[1]:.0f}.",
+                at_least_cm3=None if is_cut else _rounded(_SMALLER * low),
+                at_most_cm3=None if is_cut else _rounded(_LARGER * high),
+                mean_value_between=between,
+                because=f"In {each.cases} training cases it had {' and '.join(told)}.",
             )
         )
     return tuple(gates)
+
+
+def _rounded(volume_cm3: float) -> float:
+    # By its figures, not by its decimals: of a few voxels nothing would be left.
+    return float(f"{volume_cm3:.3g}")
 
 
 def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | None:

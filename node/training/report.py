@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from node.training.plan import Plan
 from node.training.prepared import Prepared
 from node.training.progress import History
-from node.training.ranges import OrganRange
+from node.training.ranges import OrganRange, told_cm3
 
 
 def training_report(
@@ -38,7 +38,7 @@ def _lines(
     for organ in plan.organs:
         seen, checked = (sum(organ in each.case.contoured for each in cases) for cases in (training, validation))
         found = by_organ.get(organ)
-        volumes = ", ".join(f"{each:.1f}" for each in found.volume_cm3) if found else "none"
+        volumes = ", ".join(map(told_cm3, found.volume_cm3)) if found else "none"
         yield f"| {organ} | {seen} | {checked} | {volumes} |"
     spacings = [each.spacing_mm for each in training]
     for number, name in enumerate(("Slices", "Rows", "Columns")):
