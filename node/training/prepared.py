@@ -34,6 +34,8 @@ class Prepared:
     # [slice, row, column], uint8.
     labels: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
+    # Of the image as it came, for the record.
+    source_spacing_mm: tuple[float, float, float]
 
 
 def prepare(
@@ -153,13 +155,13 @@ def _write(
     # A finer label map becomes the nearest of its voxels; the loss of an edge is half a voxel of the network's grid.
     coarse = _resampled(labels.voxels[np.newaxis], shape, "nearest-exact")[0]
     _save(files.labels, np.rint(coarse).astype(np.uint8))
-    write_durably(files.facts, json.dumps({**identity, "spacing_mm": steps}).encode())
+    write_durably(files.facts, json.dumps({**identity, "spacing_mm": steps, "source_spacing_mm": given}).encode())
 
 
 def _open(case: Case, files: _Files, identity: dict[str, Any]) -> Prepared:
     try:
         said = json.loads(files.facts.read_text(encoding="utf-8"))
-        z, y, x = said["spacing_mm"]
+        spacing_mm, source_spacing_mm = (tuple(said[key]) for key in ("spacing_mm", "source_spacing_mm"))
         image, labels = (np.load(path, mmap_mode="r") for path in (files.image, files.labels))
     except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
         raise SetupError(
@@ -171,7 +173,7 @@ def _open(case: Case, files: _Files, identity: dict[str, Any]) -> Prepared:
             f"{files.folder} holds case {case.name} as it was before: the training set has changed since.",
             "Name another folder for the training, or remove this one to begin anew.",
         )
-    return Prepared(case=case, image=image, labels=labels, spacing_mm=(z, y, x))
+    return Prepared(case=case, image=image, labels=labels, spacing_mm=spacing_mm, source_spacing_mm=source_spacing_mm)
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:

@@ -40,7 +40,7 @@ def _lines(
         found = by_organ.get(organ)
         volumes = ", ".join(map(told_cm3, found.volume_cm3)) if found else "none"
         yield f"| {organ} | {seen} | {checked} | {volumes} |"
-    spacings = [each.spacing_mm for each in training]
+    spacings = [each.source_spacing_mm for each in training]
     for number, name in enumerate(("Slices", "Rows", "Columns")):
         given = [each[number] for each in spacings]
         yield from (f"{'' if number else chr(10)}{name} are {min(given):.2f} to {max(given):.2f} mm apart.",)
@@ -56,7 +56,7 @@ def _training(plan: Plan, history: History) -> Iterator[str]:
     yield f"3-D U-Net, {len(recipe.features)} stages of {', '.join(map(str, recipe.features))} channels, patches of"
     yield f"{patch} voxels of {spacing} mm (slices, rows, columns); {last.step} steps of {recipe.batch} patches in"
     yield f"{last.trained_s / 3600:.1f} h on {platform.machine()}, seed {recipe.seed}."
-    yield f"The learning rate fell from step {history.falls_from}, once the validation cases no longer gained."
+    yield f"The learning rate fell from step {history.falls_from} on."
     yield "Patches are turned, scaled, mirrored with their sided organs exchanged, blurred and noised. The loss is"
     yield "cross-entropy and Dice of the contoured organs."
     yield ""

@@ -141,6 +141,7 @@ def _by_training_code(case: Case, image: Image, network: OnnxNetwork, plan: Plan
         image=image.voxels[np.newaxis],
         labels=np.zeros(image.voxels.shape, dtype=np.uint8),
         spacing_mm=image.spacing_mm,
+        source_spacing_mm=image.spacing_mm,
     )
     labels = labels_of(network, prepared, plan)
     for value in range(1, len(plan.organs) + 1):

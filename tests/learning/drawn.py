@@ -54,7 +54,13 @@ def prepared(
 ) -> Prepared:
     """Give a case of given arrays."""
     case = Case(name="drawn_001", patient="p1", split="train", contoured=contoured)
-    return Prepared(case=case, image=image[np.newaxis], labels=labels.astype(np.uint8), spacing_mm=spacing_mm)
+    return Prepared(
+        case=case,
+        image=image[np.newaxis],
+        labels=labels.astype(np.uint8),
+        spacing_mm=spacing_mm,
+        source_spacing_mm=spacing_mm,
+    )
 
 
 def drawn(seed: int, shape: tuple[int, int, int] = (20, 30, 36)) -> tuple[np.ndarray, np.ndarray]:

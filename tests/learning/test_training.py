@@ -174,6 +174,7 @@ def test_what_is_finer_than_the_network_is_brought_to_its_grid_once(tmp_path: Pa
 
     assert case.labels.shape == (20, 15, 18)
     assert case.spacing_mm == pytest.approx((4.0, 6.0, 6.0))
+    assert case.source_spacing_mm == pytest.approx((4.0, 3.0, 3.0))
     image, _ = drawn(0)
     expected = image[5, 10:12, 14:16].mean()
     assert float(case.image[0, 5, 5, 7]) == pytest.approx(expected, abs=1.0)
