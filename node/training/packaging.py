@@ -19,13 +19,15 @@ class Told:
 
     # How the organs may look; a structure beyond is left out, with the reason.
     gates: tuple[Gate, ...]
+    # Organs of which the largest piece alone is kept.
+    in_one_piece: tuple[str, ...]
     limits: str
     # Markdown for the model card.
     report: str
 
 
 def make_trained_package(results: Path, into: Path, options: ImportOptions, told: Told, progress: Progress) -> Imported:
-    """Make a package below ``into``. Of each organ the largest piece is kept.
+    """Make a package below ``into``. Of organs in one piece the largest is kept.
 
     Raises
     ------
@@ -33,13 +35,13 @@ def make_trained_package(results: Path, into: Path, options: ImportOptions, told
         As `node.convert.nnunet.import_nnunet`.
     """
     source = read_source(results, options, progress)
-    values = source.trained.output.label_values
+    labels = source.trained.labels
     ingredients = Ingredients(
         name=source.trained.dataset_name,
         title=source.trained.dataset_name,
         described=f"`delineate train`: {described(source)}",
         parts=(source,),
-        rules=tuple(KeepLargest(labels=(value,)) for value in values),
+        rules=tuple(KeepLargest(labels=tuple(labels[organ])) for organ in told.in_one_piece),
         limits=told.limits,
         report=told.report,
     )

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from node.inference.package import Gate
 from node.training.plan import CT
@@ -18,6 +20,8 @@ _FARTHER = 2.0
 _CUT = 0.1
 # Fewer cases tell nothing.
 _LEAST = 5
+# Of an organ of which the largest piece is less than this, as of both kidneys, other pieces are no crumbs.
+_IN_ONE_PIECE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class OrganRange:
     deviation: float
     # Standard deviation of the voxels within a case, median of the cases.
     spread: float
+    # Share of its largest piece (neighbours share a face), median of the cases.
+    largest_piece: float
 
 
 def ranges_of(cases: Sequence[Prepared], organs: Sequence[str], channel: str) -> tuple[OrganRange, ...]:
@@ -43,6 +49,11 @@ def ranges_of(cases: Sequence[Prepared], organs: Sequence[str], channel: str) ->
     found = (_range(organ, value, cases) for value, organ in enumerate(organs, start=1))
     known = (each for each in found if each is not None)
     return tuple(each if channel == CT else replace(each, mean_value=None) for each in known)
+
+
+def in_one_piece(ranges: Iterable[OrganRange]) -> tuple[str, ...]:
+    """Name the organs of which only the largest piece is to be believed."""
+    return tuple(each.organ for each in ranges if each.largest_piece >= _IN_ONE_PIECE)
 
 
 def told_cm3(volume: float) -> str:
@@ -84,7 +95,7 @@ def _rounded(volume_cm3: float) -> float:
 
 
 def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | None:
-    volumes, means, spreads, cut = [], [], [], 0
+    volumes, means, spreads, pieces, cut = [], [], [], [], 0
     for prepared in cases:
         mask = np.asarray(prepared.labels) == value
         if organ not in prepared.case.contoured or not mask.any():
@@ -93,6 +104,7 @@ def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | No
         inside = np.asarray(prepared.image[0])[mask]
         means.append(float(inside.mean()))
         spreads.append(float(inside.std()))
+        pieces.append(_largest_piece(mask))
         cut += bool(mask[0].any() or mask[-1].any())
     if not volumes:
         return None
@@ -104,4 +116,13 @@ def _range(organ: str, value: int, cases: Sequence[Prepared]) -> OrganRange | No
         mean_value=(min(means), max(means)),
         deviation=float(np.std(means)),
         spread=float(np.median(spreads)),
+        largest_piece=float(np.median(pieces)),
     )
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> float:
+    """Give the share of the largest piece of a mask that is not empty."""
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    pieces, _ = ndimage.label(mask[box])
+    sizes = np.bincount(pieces.ravel())[1:]
+    return float(sizes.max() / sizes.sum())

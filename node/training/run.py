@@ -35,7 +35,7 @@ from node.training.packaging import Told, make_trained_package
 from node.training.plan import Intensities, Plan, intensities_of, median_spacing, sampled
 from node.training.prepared import Prepared, prepare, read_case
 from node.training.progress import Look, read_history
-from node.training.ranges import gates_of, ranges_of
+from node.training.ranges import gates_of, in_one_piece, ranges_of
 from node.training.recipe import Recipe
 from node.training.report import training_report
 
@@ -237,6 +237,7 @@ def _packaged(task: Task, trainer: Trainer, trained: Trained, teller: Teller) ->
     ranges = ranges_of(trainer.training, plan.organs, plan.channels[0])
     told = Told(
         gates=gates_of(ranges),
+        in_one_piece=in_one_piece(ranges),
         limits=task.limits or "What was not among the images that it was trained with; MODEL_CARD.md lists them.",
         report=training_report(plan, trainer.training, trainer.validation, trained.history, ranges),
     )

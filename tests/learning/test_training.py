@@ -13,7 +13,7 @@ from node.training.loop import HISTORY, Trained, Trainer, build_network, dice_of
 from node.training.outcome import half_rounded
 from node.training.prepared import Prepared, prepare
 from node.training.progress import Look, read_history
-from node.training.ranges import gates_of, ranges_of
+from node.training.ranges import gates_of, in_one_piece, ranges_of
 from node.training.recipe import Recipe
 from node.training.whole import labels_of
 from tests.learning.drawn import ORGANS, TINY, drawn, plan, prepared, write_drawn
@@ -272,6 +272,22 @@ def test_limits_are_those_of_tiny_organs_too_and_not_of_values_without_a_unit() 
     assert (gate.at_least_cm3, gate.at_most_cm3) == (0.0005, 0.008)
     assert gate.mean_value_between is None
     assert gate.because == "In 5 training cases it had 0.001 to 0.005 cm3."
+
+
+def test_an_organ_of_two_pieces_does_not_lose_one() -> None:
+    # Class 2 is both parotids, 12 and 8 voxels; class 1 a cord with a crumb of 1 in 40 voxels beside it.
+    cases = []
+    for number in range(3):
+        labels = np.zeros((10, 20, 20), dtype=np.uint8)
+        labels[4, 3, 2:14], labels[4, 8, 2:10] = 2, 2
+        labels[:, 12, 10:14] = 1
+        labels[number, 15, 15] = 1
+        cases.append(prepared(labels, np.zeros(labels.shape, np.int16), (4.0, 3.0, 3.0)))
+
+    ranges = ranges_of(cases, ORGANS, "CT")
+
+    assert [each.largest_piece for each in ranges] == pytest.approx([40 / 41, 12 / 20])
+    assert in_one_piece(ranges) == ("SpinalCord",)
 
 
 def test_limits_come_from_the_cases_and_not_from_a_scan_that_ends_early() -> None:
