@@ -119,20 +119,23 @@ def _merged(ingredients: Ingredients, labels: Sequence[Labels]) -> Labels:
 
 
 def _tidied(ingredients: Ingredients, labels: Labels) -> Labels:
-    """Do what nnU-Net does after the network, by its own functions; the package's rules must do the same."""
-    post: Postprocessing | None = ingredients.postprocessing
-    if post is None:
-        return labels
-    tidied = post.applied(labels)
+    """Do what nnU-Net does after the network, by its own functions, and then what it knows nothing of.
+
+    The package's rules must do the same as nnU-Net's functions.
+    """
     grid = axial_grid((labels.shape[0], labels.shape[1], labels.shape[2]), (1.0, 1.0, 1.0))
-    rules = post.rules(ingredients.parts[0].trained.output.label_values)
-    differ = int((postprocess(LabelMap(labels=labels, grid=grid), rules).labels != tidied).sum())
-    if differ:
-        raise refused(
-            f"In {differ} of {labels.size} voxels of a drawn volume the rules of {post.file} do otherwise here",
-            "No package was made. Report it, with the file.",
-        )
-    return tidied
+    post: Postprocessing | None = ingredients.postprocessing
+    if post is not None:
+        tidied = post.applied(labels)
+        rules = post.rules(ingredients.parts[0].trained.output.label_values)
+        differ = int((postprocess(LabelMap(labels=labels, grid=grid), rules).labels != tidied).sum())
+        if differ:
+            raise refused(
+                f"In {differ} of {labels.size} voxels of a drawn volume the rules of {post.file} do otherwise here",
+                "No package was made. Report it, with the file.",
+            )
+        labels = tidied
+    return postprocess(LabelMap(labels=labels, grid=grid), ingredients.rules).labels
 
 
 def _together(ingredients: Ingredients, comparisons: Sequence[Comparison]) -> Comparison:

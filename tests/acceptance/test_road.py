@@ -38,9 +38,9 @@ decoder_convolutions = [1, 1]
 learning_rate = 1e-2
 warm_up_steps = 10
 average = 0.9
-steps = 70
+steps = 160
 decay = 0.3
-check_every = 70
+check_every = 160
 """
 
 
