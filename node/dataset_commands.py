@@ -16,7 +16,7 @@ from node.dataset.archive import survey
 from node.dataset.build import build, refuse_full, refuse_too_few
 from node.dataset.built import Built, Order
 from node.dataset.names import NO_TABLE, Names, NameTable, read_table, refuse_unknown
-from node.dataset.report import REPORT_TEXT, key, report, starting_table
+from node.dataset.report import NAMELESS, REPORT_TEXT, key, report, starting_table
 from node.domain.errors import SetupError
 from node.inference.structure_table import parse_structures
 from node.log import silence
@@ -130,6 +130,8 @@ def _print(account: Mapping[str, Any], out: Path | None, console: Console) -> No
 
     archive, splits = account["archive"], account["splits"]
     say(f"{archive['files']} files: {archive['patients']} patients, {archive['series']} series")
+    if nameless := archive["studies_without_patient_id"]:
+        say(f"  {nameless} {NAMELESS}")
     for name, one in splits.items():
         say(f"  {name:<10} {one['patients']} patients, {one['cases']} cases")
     for organ in account["organs"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -82,7 +82,16 @@ def _report(asked: Asked, progress: Callable[[str, int, int], None]) -> Report:
         resample=asked.resample,
         organs=asked.organs,
     )
-    return evaluate(pairs_of(pairs, rules, unmatched), asked.tolerances, progress, unmatched)
+    report = evaluate(pairs_of(pairs, rules, unmatched), asked.tolerances, progress, unmatched)
+    return replace(report, unmatched=(*report.unmatched, *_in_vain(asked, report)))
+
+
+def _in_vain(asked: Asked, report: Report) -> Iterator[Unmatched]:
+    """Tell which organs options name that nothing has: one that is misspelt would have the usual tolerance, unseen."""
+    known = {found.organ for case in report.cases for found in case.organs}
+    for organ in dict.fromkeys((*asked.organs, *asked.tolerances.of_organs_mm)):
+        if organ not in known:
+            yield Unmatched(what="organ", name=organ, reason="an option names it, and no case that was compared has it")
 
 
 def _unusable(found: Found, what: str) -> list[Unmatched]:

@@ -64,6 +64,8 @@ def read_nifti(path: Path) -> Image:
         raise InputError(f"{path} cannot be read as NIfTI: {error}", "Give a NIfTI file (.nii, .nii.gz).") from error
     if voxels.ndim != 3:
         raise InputError(f"{path} has {voxels.ndim} axes, not 3", "Give one image per file.")
+    if voxels.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds colours or complex numbers", "Give one number for each voxel.")
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < _NO_VOLUME_MM3:
         raise InputError(f"{path} does not say where its voxels lie", "Write it with a whole affine.")
     return turned_to_lps(Image(voxels=voxels.transpose(2, 1, 0), affine_lps_mm=_FLIP @ image.affine))

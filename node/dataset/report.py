@@ -27,6 +27,8 @@ FAR = 3.0
 _SCALE = 1.4826
 # Of fewer nobody can tell what is usual.
 ENOUGH = 5
+# Of patients whose identifier was taken away, two studies may train and test.
+NAMELESS = "studies have no Patient ID, and count as a patient each: see that no two of them are of one patient"
 KEY_COLUMNS = (
     "what",
     "number",
@@ -44,7 +46,8 @@ def report(built: Built) -> dict[str, Any]:
     order, archive = built.order, built.archive
     privacy = Privacy(archive.identities, order.known_names | set(order.names.organs))
     numbers = numbers_of(built)
-    patients = {archive.patients.of(one.study_instance_uid) for one in archive.series.values()}
+    studies = {one.study_instance_uid for one in archive.series.values()}
+    patients = {archive.patients.of(study) for study in studies}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": order.name,
@@ -55,6 +58,7 @@ def report(built: Built) -> dict[str, Any]:
             "files": archive.files,
             "not_used": dict(sorted(Counter({privacy.reason(why): n for why, n in archive.no_use.items()}).items())),
             "patients": len(patients),
+            "studies_without_patient_id": sum(not archive.patients.is_named(study) for study in studies),
             "series": len(archive.series),
             "structure_sets": len(archive.structure_sets) + len(archive.doubtful),
         },
@@ -239,6 +243,8 @@ def _lines(account: Mapping[str, Any]) -> Iterator[str]:
         f" {archive['series']} series, {archive['structure_sets']} structure sets. Seed {account['seed']}."
     )
     yield ""
+    if nameless := archive["studies_without_patient_id"]:
+        yield from (f"{nameless} {NAMELESS}.", "")
     yield from _table(
         ("split", "patients", "cases"),
         [(name, each["patients"], each["cases"]) for name, each in account["splits"].items()],

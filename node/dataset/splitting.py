@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from node.dataset.raw import Split
 
+# Before the identifier; comes before that of a study in their order.
+_PATIENT = "patient "
+
 
 @dataclass(frozen=True, slots=True)
 class Patients:
@@ -21,7 +24,7 @@ class Patients:
         """Learn that a study is a patient's; without an identifier the study stands for the patient."""
         study = self._root(f"study {study_instance_uid}")
         if patient_id and study_instance_uid:
-            root = self._root(f"patient {patient_id}")
+            root = self._root(f"{_PATIENT}{patient_id}")
             # Whichever is met first: the key must not depend on it.
             low, high = sorted((study, root))
             self._parent[high] = low
@@ -29,6 +32,10 @@ class Patients:
     def of(self, study_instance_uid: str) -> str:
         """Give what stands for the patient of a study."""
         return self._root(f"study {study_instance_uid}")
+
+    def is_named(self, study_instance_uid: str) -> bool:
+        """Tell whether a study has an identifier; those of a patient without one cannot be told to be one's."""
+        return self.of(study_instance_uid).startswith(_PATIENT)
 
     def _root(self, one: str) -> str:
         self._parent.setdefault(one, one)

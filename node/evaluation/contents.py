@@ -146,4 +146,8 @@ def opened(source: Source, *, is_reference: bool) -> Content:
         return Contours(dataset=whole(source.path), regions=source.regions, refuse_gaps=is_reference)
     if source.kind == "SEG":
         return Segmentation(dataset=whole(source.path))
-    return LabelMap(image=read_nifti(source.path), values=source.values or {})
+    image = read_nifti(source.path)
+    if image.voxels.dtype.kind == "f" and not np.array_equal(image.voxels, np.rint(image.voxels)):
+        # As of probabilities, of which hardly a voxel would have a label's value.
+        raise InputError(f"{source.path.name} holds values that are no labels", "Give whole numbers, one per organ.")
+    return LabelMap(image=image, values=source.values or {})

@@ -61,7 +61,7 @@ def refuse_plot(path: Path) -> None:
     Raises
     ------
     SetupError
-        The extra ``train`` is not installed, or the ending is none that can be drawn.
+        The extra ``train`` is not installed, the ending is none that can be drawn, or there is no such folder.
     """
     try:
         import matplotlib as mpl  # noqa: F401, PLC0415 - of the extra
@@ -69,6 +69,8 @@ def refuse_plot(path: Path) -> None:
         raise SetupError("Drawing needs matplotlib, which is not installed.", NEEDS_EXTRA) from error
     if path.suffix.lower() not in _ENDINGS:
         raise SetupError(f"--plot {path.name} is no picture.", f"Let it end in {', '.join(_ENDINGS)}.")
+    if not path.absolute().parent.is_dir():
+        raise SetupError(f"The folder of --plot {path} does not exist.", "Make it, or name another.")
 
 
 def _organ(axis: Any, row: int, values: Sequence[float]) -> None:

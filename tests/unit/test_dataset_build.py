@@ -281,6 +281,19 @@ def test_a_patients_studies_are_in_one_split_and_a_repeat_is_the_same(tmp_path: 
     assert run(tmp_path / "in", None, *options, "--seed", "2")["cases"] != reports[0]["cases"]
 
 
+def test_studies_without_an_identifier_are_told_for_nobody_knows_whose_they_are(tmp_path: Path) -> None:
+    for number in range(3):
+        images = patient(number)
+        for each in images[: len(images) * (number > 0)]:
+            each.PatientID = ""
+        save(tmp_path / f"in/{number}", *images, rtstruct(images, [heart(images)], seed=str(number)))
+
+    report = run(tmp_path / "in", tmp_path / "out", *organs("Heart"))
+
+    assert report["archive"]["studies_without_patient_id"] == 2
+    assert "2 studies have no Patient ID" in (tmp_path / "out/report.md").read_text(encoding="utf-8")
+
+
 def test_what_does_not_hold_together_is_left_out_with_the_reason(tmp_path: Path) -> None:
     sound = patient(0)
     save(tmp_path / "in", *sound, rtstruct(sound, [heart(sound)], seed="sound"))

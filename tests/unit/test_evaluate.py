@@ -278,6 +278,22 @@ def test_label_maps_need_names(tmp_path: Path) -> None:
     assert "--labels" in refused.value.remedy
 
 
+def test_probabilities_are_no_labels(tmp_path: Path) -> None:
+    reference = nifti(tmp_path / "ref.nii.gz", box_mask().astype(np.uint8))
+    result = nifti(tmp_path / "mine.nii.gz", box_mask().astype(np.float32) * 0.9)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="values that are no labels"):
+        run(reference, result, "--labels", "Heart=1")
+
+
+def test_an_organ_that_an_option_misspells_is_told(tmp_path: Path) -> None:
+    reference = put(tmp_path / "ref.dcm", rtstruct(SERIES, [heart(SERIES)]))
+
+    report = run(reference, reference, "--organ", "Heart", "--organ", "Hart", "--tolerance-mm", "Haert=1")
+
+    assert [(one["what"], one["name"]) for one in report["unmatched"]] == [("organ", "Hart"), ("organ", "Haert")]
+
+
 def training_set(folder: Path) -> None:
     """Put two cases of test and one of training on disk; the liver of the first was not contoured."""
     contoured = {"n_001": ("Heart",), "n_002": ("Heart", "Liver"), "n_003": ("Heart", "Liver")}
@@ -388,6 +404,7 @@ def test_wrong_options_are_told(tmp_path: Path) -> None:
         (("--split", "test"), "is no training set"),
         (("--names", str(tmp_path / "none.toml")), "cannot be read"),
         (("--plot", "a.doc"), "is no picture"),
+        (("--plot", str(tmp_path / "none/a.png")), "does not exist"),
     ):
         with pytest.raises(SetupError, match=reason):
             run(reference, reference, *options)

@@ -89,6 +89,10 @@ def test_what_is_no_image_of_three_axes_is_refused(tmp_path: Path) -> None:
         read_nifti(tmp_path / "none.nii")
     with pytest.raises(InputError, match="4 axes"):
         read_nifti(tmp_path / "four.nii")
+    colours = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "colours.nii")
+    with pytest.raises(InputError, match="holds colours"):
+        read_nifti(tmp_path / "colours.nii")
 
 
 def test_a_damaged_file_is_told_whatever_is_wrong_with_it(tmp_path: Path) -> None:
