@@ -48,7 +48,9 @@ def train_command(  # noqa: PLR0913, PLR0917 - one argument for each option: typ
     licence: Annotated[str | None, typer.Option(help="Under which its weights may be used.")] = None,
     intended_use: Annotated[str | None, typer.Option("--intended-use", help="What it is for.")] = None,
     limits: Annotated[str, typer.Option(help="What it cannot do, in words for its user.")] = "",
-    modality: Annotated[str | None, typer.Option(help="DICOM Modality. Default: CT, where the channel is.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="DICOM Modality. Default: CT or MR, where the channel is.")
+    ] = None,
 ) -> None:
     """Train a 3-D U-Net on a training set, and make a model package of it.
 

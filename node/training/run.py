@@ -39,6 +39,8 @@ from node.training.ranges import gates_of, in_one_piece, ranges_of
 from node.training.recipe import Recipe
 from node.training.report import training_report
 
+# What `delineate dataset build` names channels by.
+MODALITIES = ("CT", "MR")
 PLAN, CURVE, LOCK = "plan.json", "curve.png", "lock"
 
 
@@ -82,6 +84,7 @@ def train(task: Task, teller: Teller, stop: Callable[[], bool]) -> Imported | No
     """
     training_set = read_training_set(task.dataset)
     _refuse_untrainable(training_set)
+    task = replace(task, options=replace(task.options, modality=_modality(task.options, training_set)))
     with _alone(task.folder):
         try:
             trainer = _trainer(task, training_set, teller, stop)
@@ -142,6 +145,18 @@ def _refuse_untrainable(training_set: TrainingSet) -> None:
             "No validation case has any organ contoured: nothing would tell when to stop.",
             "Add one, or build the training set with another --seed.",
         )
+
+
+def _modality(options: ImportOptions, training_set: TrainingSet) -> str:
+    """Give the Modality of the package, now rather than after the hours that it takes to make it."""
+    kinds = {name.upper() for name in training_set.channels}
+    modality = options.modality or (kinds.pop() if len(kinds) == 1 else "")
+    if not options.modality and modality not in MODALITIES:
+        raise SetupError(
+            f"Channels are called {', '.join(training_set.channels)}, which is no DICOM Modality.",
+            "Give --modality, e.g. MR.",
+        )
+    return modality
 
 
 def _plan(task: Task, training_set: TrainingSet, told: Progress) -> Plan:

@@ -62,6 +62,20 @@ def test_what_would_train_for_hours_for_nothing_is_refused_at_once(tmp_path: Pat
     assert not (tmp_path / "training/plan.json").exists()
 
 
+def test_the_modality_is_known_before_the_hours_and_not_after_them(tmp_path: Path) -> None:
+    made = write_drawn(tmp_path / "set")
+    write_training_set(replace(made, channels=("T1w",)))
+
+    with pytest.raises(SetupError, match="T1w, which is no DICOM Modality") as refused:
+        train(task(tmp_path), Silent(), lambda: True)
+    assert "--modality" in refused.value.remedy
+
+    named = replace(task(tmp_path), options=ImportOptions(made_on="20240301", modality="MR"))
+    assert train(named, Silent(), lambda: True) is None
+    write_training_set(replace(made, channels=("MR",)))
+    assert train(task(tmp_path), Silent(), lambda: True) is None
+
+
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     write_drawn(tmp_path / "set")
     (tmp_path / "training").mkdir()
